@@ -1,0 +1,3 @@
+//! `mtr-report`.
+
+fn main() {}

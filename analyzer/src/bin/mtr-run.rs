@@ -1,0 +1,3 @@
+//! `mtr-run`.
+
+fn main() {}

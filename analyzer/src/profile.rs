@@ -1,0 +1,1 @@
+//! The result of an analysis: plain data, no input or output.

@@ -1,0 +1,78 @@
+//! Bytes of a trace -> events and call sites.
+
+use std::path::PathBuf;
+
+/// A module as a trace states it (`# module` lines).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// AVMA of its first mapping.
+    pub start: u64,
+    /// AVMA behind its last mapping.
+    pub end: u64,
+    /// AVMA - SVMA.
+    pub bias: u64,
+    /// Build ID, empty where the module has none.
+    pub build_id: Vec<u8>,
+    /// Path of the file as the kernel gives it.
+    pub path: PathBuf,
+    /// Name by which records refer to it (for the program: argv[0]).
+    pub name: Vec<u8>,
+}
+
+/// Index into [`CallSites::modules`].
+pub type ModuleId = u32;
+
+/// Index into [`CallSites::sites`].
+pub type SiteId = u32;
+
+/// Which record kinds were seen at a call site; the inference of load biases uses it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// `+` records.
+    pub alloc: bool,
+    /// `-` records.
+    pub free: bool,
+    /// `<`, `>` and `!` records.
+    pub realloc: bool,
+}
+
+/// How the address in the brackets is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// An AVMA (glibc 2.34 and before, libmtr.so by default, and every record without a file).
+    Absolute,
+    /// Relative to the first mapping of the module (glibc 2.35 and later).
+    Relative,
+    /// A log of glibc that does not say: small addresses may be relative or those of a non-PIE.
+    Unknown,
+}
+
+/// The place in the traced program that called malloc or free, as the trace states it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallSite {
+    /// Unescaped FILE, `None` for `[0xADDR]` alone and for records without a place.
+    pub object: Option<Vec<u8>>,
+    /// Dynamic symbol and the offset of the address in it.
+    pub symbol: Option<(Vec<u8>, u64)>,
+    /// Return address, `None` for records without a place.
+    pub address: Option<u64>,
+    /// Meaning of `address`.
+    pub addressing: Addressing,
+    /// The module that held it when it was recorded, where the trace carries a module map.
+    pub module: Option<ModuleId>,
+    /// Kinds of the records made there.
+    pub kinds: Kinds,
+}
+
+/// All that symbolization needs of a trace.
+#[derive(Debug, Clone, Default)]
+pub struct CallSites {
+    /// The program's own path (`# program`), where the trace states it.
+    pub program: Option<PathBuf>,
+    /// The traced process's folder (`# directory`), where the trace states it.
+    pub directory: Option<PathBuf>,
+    /// Every module that was loaded at some time, in order of appearance.
+    pub modules: Vec<Module>,
+    /// Distinct call sites.
+    pub sites: Vec<CallSite>,
+}

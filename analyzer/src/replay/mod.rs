@@ -1,0 +1,1 @@
+//! Events -> live blocks, totals, peak, faults.

@@ -1,0 +1,12 @@
+//! Layout of mtr's trace files: the contract between libmtr.so, which writes them, and the
+//! analyzer, which reads them.
+//!
+//! `no_std`, no dependencies, no allocation: everything works on slices of the caller, because one
+//! of its users runs inside `malloc`.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod tail;
+pub mod text;

@@ -1,0 +1,27 @@
+//! The tail file: the part of a mtrace log that is not written out yet (docs/log-format.md).
+
+/// First bytes of the file.
+pub const MAGIC: [u8; 8] = *b"MTRTAIL1";
+/// Offset of the ID of the log, a `u64`.
+pub const ID: usize = 8;
+/// Offset of the bytes per block, a `u32`.
+pub const BLOCK_SIZE: usize = 16;
+/// Offset of the number of blocks, a `u32`.
+pub const BLOCK_COUNT: usize = 20;
+/// Offset of the number of records that could not be written, a `u64`.
+pub const LOST: usize = 24;
+/// Offset of the errno of the first loss, an `i32`.
+pub const LOST_ERRNO: usize = 32;
+/// Offset of the block numbers, one `u64` each.
+pub const NUMBERS: usize = 64;
+/// Offset of the blocks.
+pub const BLOCKS: usize = 4096;
+/// Most blocks that the page in front of them can number.
+pub const MAX_BLOCKS: usize = (BLOCKS - NUMBERS) / 8;
+
+/// Set in a block number while the block is being written out.
+pub const BUSY: u64 = 1 << 63;
+/// Number of a block that is not in use.
+pub const UNUSED: u64 = u64::MAX;
+/// Suffix of the tail's name, appended to that of the log.
+pub const SUFFIX: &str = ".tail";

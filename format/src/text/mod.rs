@@ -1,0 +1,3 @@
+//! The mtrace log: lines of text, as documented in docs/log-format.md.
+
+pub mod escape;
