@@ -1,3 +1,5 @@
 //! The mtrace log: lines of text, as documented in docs/log-format.md.
 
+pub mod decode;
 pub mod escape;
+pub mod meta;
