@@ -6,6 +6,7 @@
 //!
 //! This is not a library for other tools to build on: it serves `mtr-report` and `mtr-run`.
 
+pub mod error; // what can keep a trace from being reported
 pub mod read; // 1. bytes of a trace -> events and call sites
 pub mod symbolize; // 2. call site -> function, file:line, inlined frames
 pub mod replay; // 3. events -> live blocks, totals, peak, faults
