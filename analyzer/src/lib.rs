@@ -2,7 +2,7 @@
 //! program); what you get is a [`profile::Profile`] and text made from it.
 //!
 //! The modules are the stages in the order in which data passes through them. Each may use those
-//! above it; `output` sees nothing but `profile`.
+//! above it; `output` sees nothing but `profile`, and `analyze` runs them in a row.
 //!
 //! This is not a library for other tools to build on: it serves `mtr-report` and `mtr-run`.
 
@@ -12,3 +12,5 @@ pub mod symbolize; // 2. call site -> function, file:line, inlined frames
 pub mod replay; // 3. events -> live blocks, totals, peak, faults
 pub mod profile; // 4. the result: plain data
 pub mod output; // 5. one file per output format
+pub mod analyze; // all of it: a trace's path -> its profile
+pub mod cli; // what the two commands share

@@ -1,1 +1,4 @@
 //! One file per output format.
+
+pub mod number; // numbers as reports show them
+pub mod text;
