@@ -283,7 +283,8 @@ mod tests {
     fn records_of_a_usual_program_have_the_common_form() {
         assert!(Line::new(Op::Alloc, 0x5555_5555_92a0, 100, 22).is_some());
         assert!(Line::new(Op::Free, 0x4052a0, 0, 17).is_some());
-        let short: Vec<_> = (0..20).filter(|n| Line::new(Op::Free, 0x4052a0, 0, *n).is_some()).collect();
+        let short: Vec<_> =
+            (0..20).filter(|n| Line::new(Op::Free, 0x4052a0, 0, *n).is_some()).collect();
         assert_eq!(short, [16, 17, 18, 19]);
     }
 }
