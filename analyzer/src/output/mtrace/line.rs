@@ -33,6 +33,9 @@ pub(super) struct Record<'a> {
 
 /// The columns of a line, `None` where the script does nothing with it (but count it).
 pub(super) fn parse(line: &[u8]) -> Option<Record<'_>> {
+    if let Some(record) = usual(line) {
+        return Some(record);
+    }
     let mut columns = Columns { rest: line };
     let first = columns.next();
     if first != b"@" {
@@ -48,6 +51,24 @@ pub(super) fn parse(line: &[u8]) -> Option<Record<'_>> {
     with_blanks(behind_at.get(1..).unwrap_or_default())
         .filter(|whole| read.is_none() || ats(whole.where_).next().is_none())
         .or(read)
+}
+
+/// A line as tracers write it: one blank between columns, and an address in brackets. The rest of
+/// this file reads such a line the same way, in twice the time.
+fn usual(line: &[u8]) -> Option<Record<'_>> {
+    let line = line.strip_prefix(b"@ ")?;
+    let (where_, line) = line.split_at(next_blank(line));
+    let &[b' ', operation @ (b'+' | b'-' | b'<' | b'>' | b'!'), b' ', ref line @ ..] = line else {
+        return None;
+    };
+    let (address, line) = line.split_at(next_blank(line));
+    let size = match line {
+        [] => line,
+        [b' ', size @ ..] => &size[..next_blank(size)],
+        _ => return None,
+    };
+    let one_blank_each = !address.is_empty() && (line.is_empty() || !size.is_empty());
+    (one_blank_each && has_address(where_)).then_some(Record { where_, operation, address, size })
 }
 
 fn record<'a>(where_: &'a [u8], operation: &[u8], mut columns: Columns<'a>) -> Option<Record<'a>> {
@@ -119,10 +140,33 @@ impl<'a> Columns<'a> {
     fn next(&mut self) -> &'a [u8] {
         let start = self.rest.iter().position(|byte| !is_blank(byte)).unwrap_or(self.rest.len());
         let text = &self.rest[start..];
-        let (column, rest) = text.split_at(text.iter().position(is_blank).unwrap_or(text.len()));
+        let (column, rest) = text.split_at(next_blank(text));
         self.rest = rest;
         column
     }
+}
+
+/// Position of the first blank, or the length. Most of the work on a line is done here, so it goes
+/// eight bytes at a time.
+fn next_blank(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let mut at = 0;
+    while let Some(&bytes) = text[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(bytes);
+        // The high bit of every byte below 0x21. A borrow can set it in bytes above such a one as
+        // well, so only the lowest is sure.
+        let low = word.wrapping_sub(ONES * 0x21) & !word & (ONES * 0x80);
+        if low == 0 {
+            at += 8;
+            continue;
+        }
+        at += low.trailing_zeros() as usize / 8;
+        if is_blank(&text[at]) {
+            return at;
+        }
+        at += 1;
+    }
+    text[at..].iter().position(is_blank).map_or(text.len(), |behind| at + behind)
 }
 
 /// Blanks in a byte string without a locale: those of C's `isspace`, the vertical tab included.
@@ -132,7 +176,25 @@ fn is_blank(byte: &u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn next_blank_finds_the_first(text in prop::collection::vec(0..=0x7f_u8, 0..40)) {
+            let expected = text.iter().position(is_blank).unwrap_or(text.len());
+            prop_assert_eq!(next_blank(&text), expected);
+        }
+
+        #[test]
+        fn next_blank_passes_control_bytes(
+            text in prop::collection::vec(prop::sample::select(b"\0\x01\x08\x0e\x1f!\x80\xff ".to_vec()), 0..40)
+        ) {
+            let expected = text.iter().position(is_blank).unwrap_or(text.len());
+            prop_assert_eq!(next_blank(&text), expected);
+        }
+    }
 
     fn where_of(line: &str) -> Option<String> {
         parse(line.as_bytes()).map(|record| String::from_utf8_lossy(record.where_).into_owned())

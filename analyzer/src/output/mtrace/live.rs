@@ -8,14 +8,14 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::number::{Number, hex};
+use super::number::{Number, hex, pointer};
 
 /// An address as the script keys it: by its text. `0x10`, `0x010` and `0X10` are three blocks.
 ///
 /// The text that `%p` writes is kept as a number, to and from which it maps one to one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    /// `0x` and one to sixteen lower-case digits, the first of which is 0 only when it is alone.
+    /// What `%p` writes.
     Usual(u64),
     /// Any other text.
     Other(Box<[u8]>),
@@ -23,7 +23,7 @@ pub(super) enum Key {
 
 impl Key {
     fn new(text: &[u8]) -> Self {
-        usual(text).map_or_else(|| Self::Other(text.into()), Self::Usual)
+        pointer(text).map_or_else(|| Self::Other(text.into()), Self::Usual)
     }
 
     /// The address as a number.
@@ -62,18 +62,6 @@ impl PartialOrd for Key {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
-}
-
-fn usual(text: &[u8]) -> Option<u64> {
-    let digits = text.strip_prefix(b"0x")?;
-    if digits.is_empty() || digits.len() > 16 || (digits[0] == b'0' && digits.len() > 1) {
-        return None;
-    }
-    digits.iter().try_fold(0, |value, &byte| match byte {
-        b'0'..=b'9' => Some(value << 4 | u64::from(byte - b'0')),
-        b'a'..=b'f' => Some(value << 4 | u64::from(byte - b'a' + 10)),
-        _ => None,
-    })
 }
 
 /// A live block.
@@ -120,7 +108,7 @@ impl Blocks {
 
     /// The block live at this address.
     pub(super) fn get(&self, address: &[u8]) -> Option<Block> {
-        match usual(address) {
+        match pointer(address) {
             Some(value) => self.usual.get(&value).copied(),
             None => self.other.get(address).copied(),
         }
@@ -128,7 +116,7 @@ impl Blocks {
 
     /// Ends the block at this address; `false` where none is live.
     pub(super) fn remove(&mut self, address: &[u8]) -> bool {
-        match usual(address) {
+        match pointer(address) {
             Some(value) => self.usual.remove(&value).is_some(),
             None => self.other.remove(address).is_some(),
         }
@@ -195,24 +183,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn only_what_percent_p_writes_is_a_usual_key() {
-        for (text, expected) in [
-            ("0x0", Some(0)),
-            ("0x10a0", Some(0x10a0)),
-            ("0xffffffffffffffff", Some(u64::MAX)),
-            ("0x", None),
-            ("0x010", None),
-            ("0X10", None),
-            ("0xA", None),
-            ("10", None),
-            ("(nil)", None),
-            ("0x1ffffffffffffffff", None),
-        ] {
-            assert_eq!(usual(text.as_bytes()), expected, "{text}");
-        }
-    }
 
     proptest! {
         #[test]

@@ -23,7 +23,7 @@ pub(super) fn hex(text: &[u8]) -> Number {
     let mut wide = None;
     for (i, &byte) in digits.iter().enumerate() {
         let Some(digit) = digit(byte) else {
-            if byte == b'_' && digits.get(i + 1).is_some_and(|&next| digit_is(next)) {
+            if byte == b'_' && digits.get(i + 1).is_some_and(|&next| digit(next).is_some()) {
                 continue;
             }
             break;
@@ -40,17 +40,40 @@ pub(super) fn hex(text: &[u8]) -> Number {
     }
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
+/// Value of every byte as a digit. A table, because a branch on digit or letter is mispredicted at
+/// every other digit of an address.
+static DIGITS: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value as usize] as usize] = value;
+        table[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
     }
+    table
+};
+
+const NO_DIGIT: u8 = 0xff;
+
+fn digit(byte: u8) -> Option<u8> {
+    Some(DIGITS[usize::from(byte)]).filter(|&value| value != NO_DIGIT)
 }
 
-fn digit_is(byte: u8) -> bool {
-    digit(byte).is_some()
+/// The number whose text, as `%p` writes it, is this: `0x` and one to sixteen lower-case digits
+/// without a zero in front.
+pub(super) fn pointer(text: &[u8]) -> Option<u64> {
+    let digits = text.strip_prefix(b"0x")?;
+    if digits.is_empty() || digits.len() > 16 || (digits[0] == b'0' && digits.len() > 1) {
+        return None;
+    }
+    let (mut value, mut seen) = (0, 0);
+    for &byte in digits {
+        let digit = DIGITS[usize::from(byte)];
+        // 0x20 tells letters of the two cases apart, and digits have it as well.
+        seen |= digit | (!byte & 0x20);
+        value = value << 4 | u64::from(digit & 15);
+    }
+    (seen < 16).then_some(value)
 }
 
 /// `%#0WIDTHx`: padded with zeros behind the `0x`, which perl does not write before a zero.
@@ -108,6 +131,27 @@ mod tests {
 
     fn value(text: &str) -> u64 {
         hex(text.as_bytes()).value
+    }
+
+    #[test]
+    fn only_what_percent_p_writes_is_a_pointer() {
+        for (text, expected) in [
+            ("0x0", Some(0)),
+            ("0x10a0", Some(0x10a0)),
+            ("0xffffffffffffffff", Some(u64::MAX)),
+            ("0x", None),
+            ("0x010", None),
+            ("0X10", None),
+            ("0xA", None),
+            ("0xfF0", None),
+            ("0x1g", None),
+            ("0x1_0", None),
+            ("10", None),
+            ("(nil)", None),
+            ("0x1ffffffffffffffff", None),
+        ] {
+            assert_eq!(pointer(text.as_bytes()), expected, "{text}");
+        }
     }
 
     /// Every pair was printed by perl 5.36.
