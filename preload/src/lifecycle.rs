@@ -85,7 +85,8 @@ fn start_first() -> Option<bool> {
         ]);
         return None;
     }
-    real::resolve_optional();
+    // SAFETY: the first event comes from the loader, a constructor or the one thread of main.
+    unsafe { real::resolve_optional() };
     let start = match config.start {
         // SAFETY: called for the first event, long before the program could change its modules.
         Start::ByProgram if unsafe { modules::program_calls_mtrace() } => Start::Mtrace,
@@ -260,6 +261,10 @@ extern "C" fn before_fork() {
     }
 }
 
+extern "C" fn after_fork_in_parent() {
+    POSITION_AT_FORK.store(u64::MAX, Ordering::Relaxed);
+}
+
 type AtFork = Option<extern "C" fn()>;
 
 unsafe extern "C" {
@@ -282,7 +287,8 @@ extern "C" fn constructor() {
     // SAFETY: both functions accept NULL for "of no module".
     unsafe {
         __cxa_atexit(finish, core::ptr::null_mut(), core::ptr::null());
-        __register_atfork(Some(before_fork), None, None, core::ptr::null());
+        let after = Some(after_fork_in_parent as extern "C" fn());
+        __register_atfork(Some(before_fork), after, None, core::ptr::null());
     }
     // A program that allocates nothing has a log too.
     is_recording();

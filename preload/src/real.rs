@@ -58,14 +58,11 @@ unsafe extern "C" fn dlclose_of_nothing(_: Ptr) -> c_int {
     -1
 }
 
-fn next(name: &CStr) -> usize {
-    // SAFETY: a C string; RTLD_NEXT is meant for the module that calls, which is this one.
-    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) as usize }
-}
-
 fn look_up(place: &AtomicUsize, name: &'static str) {
     if let Ok(name) = CStr::from_bytes_with_nul(name.as_bytes()) {
-        place.store(next(name), Ordering::Relaxed);
+        // SAFETY: a C string; RTLD_NEXT is meant for the module that calls, which is this one.
+        let address = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+        place.store(address as usize, Ordering::Relaxed);
     }
 }
 
@@ -80,8 +77,7 @@ fn resolve() {
     }
 }
 
-/// Functions that not every process has: looked up when the log starts (for one that is missing,
-/// dlsym allocates a message, which must not be recorded). 0: not there.
+/// Functions that not every process has, looked up when the log starts. 0: not there.
 static OPTIONAL: [AtomicUsize; OPTIONAL_NAMES.len()] =
     [const { AtomicUsize::new(0) }; OPTIONAL_NAMES.len()];
 
@@ -107,9 +103,14 @@ const OPTIONAL_NAMES: [&CStr; 14] = [
 pub(crate) const FREE_SIZED: usize = 12;
 
 /// See [`OPTIONAL`].
-pub(crate) fn resolve_optional() {
+///
+/// # Safety
+/// No module is being loaded or unloaded.
+pub(crate) unsafe fn resolve_optional() {
     for (place, name) in OPTIONAL.iter().zip(OPTIONAL_NAMES) {
-        place.store(next(name), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        let address = unsafe { crate::modules::next_export(name) };
+        place.store(address.unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -121,9 +122,8 @@ pub(crate) extern "C" fn optional(index: usize, return_address: usize) -> usize 
     if address != 0 {
         return address;
     }
-    let own = OPTIONAL_NAMES.get(index).and_then(|name| {
-        let caller = crate::modules::find(return_address)?;
-        crate::modules::export(&caller, name)
-    });
+    let own = OPTIONAL_NAMES
+        .get(index)
+        .and_then(|name| crate::modules::export_of_module_at(return_address, name));
     own.unwrap_or(crate::hooks::free as *const () as usize)
 }

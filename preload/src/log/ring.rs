@@ -28,7 +28,7 @@ use crate::hot::{HOT, WINDOW, single_threaded};
 pub(crate) const BLOCK: usize = 1 << 16;
 /// Slots. One is filled, [`AHEAD`] wait, the others are for lines that take their time. The lowest
 /// free one is taken first, so that the cached ones are used again.
-pub(crate) const SLOTS: usize = 16;
+pub(crate) const SLOTS: usize = 8;
 /// Blocks ahead of the cursor that have a slot.
 const AHEAD: u64 = 2;
 

@@ -30,6 +30,7 @@ const DT_NULL: i64 = 0;
 const DT_STRTAB: i64 = 5;
 const DT_SYMTAB: i64 = 6;
 const DT_GNU_HASH: i64 = 0x6fff_fef5;
+const STT_FUNC: u8 = 2;
 const STT_TLS: u8 = 6;
 const NT_GNU_BUILD_ID: u32 = 3;
 
@@ -37,6 +38,15 @@ impl LinkMap {
     /// AVMA - SVMA.
     pub(crate) fn bias(&self) -> usize {
         self.bias
+    }
+
+    /// The module that was loaded after this one.
+    ///
+    /// # Safety
+    /// No module is being loaded or unloaded.
+    pub(super) unsafe fn next(&self) -> Option<&LinkMap> {
+        // SAFETY: the loader's list holds live records, the caller's promise keeps it still.
+        unsafe { self.next.as_ref() }
     }
 
     /// The loader's name for the module; for the program, which has none there, argv[0].
@@ -155,16 +165,35 @@ pub(super) fn imports(module: &LinkMap, name: &CStr) -> bool {
         .any(|symbol| symbol.st_shndx == 0 && symbols.name(symbol) == name)
 }
 
-/// Address of what the module itself exports as `name`.
-pub(crate) fn export(module: &Module, name: &CStr) -> Option<usize> {
-    // SAFETY: the caller's module is loaded: code of it is running.
-    let link_map = unsafe { &*module.link_map };
-    let symbols = Symbols::of(link_map)?;
-    // SAFETY: from the first defined symbol to the last.
-    unsafe { symbols.slice(symbols.first_defined, symbols.count()) }
-        .iter()
-        .find(|symbol| symbol.st_shndx != 0 && symbols.name(symbol) == name)
-        .map(|symbol| link_map.bias.wrapping_add(symbol.st_value as usize))
+/// Address of the function that the module itself exports as `name`.
+pub(super) fn export(module: &LinkMap, name: &CStr) -> Option<usize> {
+    let symbols = Symbols::of(module)?;
+    let hash = gnu_hash(name);
+    let bucket = hash as usize % symbols.buckets.len().max(1);
+    let first = *symbols.buckets.get(bucket)? as usize;
+    if first < symbols.first_defined {
+        return None;
+    }
+    for index in first.. {
+        // SAFETY: chains end with an odd value (GNU hash section), and none goes beyond the symbols.
+        let (symbol, found) = unsafe {
+            (&*symbols.table.add(index), *symbols.chains.add(index - symbols.first_defined))
+        };
+        let is_function = symbol.st_shndx != 0 && symbol.st_info & 15 == STT_FUNC;
+        if found | 1 == hash | 1 && is_function && symbols.name(symbol) == name {
+            return Some(module.bias.wrapping_add(symbol.st_value as usize));
+        }
+        if found & 1 == 1 {
+            break;
+        }
+    }
+    None
+}
+
+/// The hash function of the GNU hash section (Bernstein's).
+fn gnu_hash(name: &CStr) -> u32 {
+    let next = |hash: u32, byte: &u8| hash.wrapping_mul(33).wrapping_add(u32::from(*byte));
+    name.to_bytes().iter().fold(5381, next)
 }
 
 /// Build ID from the notes of a module whose first mapping begins with its ELF header.
@@ -199,5 +228,27 @@ fn find_build_id(mut notes: &'static [u8]) -> Option<&'static [u8]> {
             return notes.get(content..content + len);
         }
         notes = notes.get(content + len.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_the_gnu_hash_section() {
+        // Values from the examples of the specification's author.
+        assert_eq!(gnu_hash(c""), 0x1505);
+        assert_eq!(gnu_hash(c"printf"), 0x156b2bb8);
+        assert_eq!(gnu_hash(c"syscall"), 0xbac212a0);
+    }
+
+    #[test]
+    fn the_build_id_is_found_among_other_notes() {
+        let other = b"\x04\0\0\0\x03\0\0\0\x05\0\0\0GNU\0abc\0";
+        let build_id = b"\x04\0\0\0\x02\0\0\0\x03\0\0\0GNU\0\xca\xfe\0\0";
+        let notes: &'static [u8] = Box::leak([&other[..], build_id].concat().into_boxed_slice());
+        assert_eq!(find_build_id(notes), Some(&b"\xca\xfe"[..]));
+        assert_eq!(find_build_id(other), None);
     }
 }
