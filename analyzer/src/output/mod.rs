@@ -1,4 +1,5 @@
 //! One file per output format.
 
 pub mod number; // numbers as reports show them
-pub mod text;
+pub mod text; // for a terminal
+pub mod mtrace; // as glibc's script prints it
