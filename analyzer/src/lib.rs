@@ -14,3 +14,4 @@ pub mod profile; // 4. the result: plain data
 pub mod output; // 5. one file per output format
 pub mod analyze; // all of it: a trace's path -> its profile
 pub mod cli; // what the two commands share
+pub mod launch; // running a program under libmtr.so

@@ -1,3 +1,189 @@
-//! `mtr-run`.
+//! `mtr-run`: runs a program under libmtr.so, then reports.
 
-fn main() {}
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use mtr_analyzer::cli::report::ReportOptions;
+use mtr_analyzer::cli::session;
+use mtr_analyzer::launch::output::Template;
+use mtr_analyzer::launch::session::{Session, collect, is_in_the_way, new_id};
+use mtr_analyzer::launch::{child, library, program};
+
+/// Run a program, trace its heap, and report on stderr what it still held at its end.
+///
+/// The exit status is that of the program (128+N when signal N killed it); 125 when mtr-run itself
+/// failed, 126 when the program cannot be executed, 127 when it is not found.
+#[derive(Parser)]
+#[command(name = "mtr-run", version, max_term_width = 100)]
+struct Arguments {
+    /// Name of the traces: %p pid, %e program, %t time, %h host, %n number, %q{VAR}, %%
+    /// [default: mtr.%e.%p.mtrace]
+    #[arg(short, long, value_name = "TEMPLATE", env = "MTR_OUTPUT")]
+    output: Option<PathBuf>,
+    /// Write the report to FILE instead of stderr
+    #[arg(long, value_name = "FILE", env = "MTR_REPORT_FILE")]
+    report_file: Option<PathBuf>,
+    /// Write over a trace that another run left
+    #[arg(long, env = "MTR_FORCE")]
+    force: bool,
+    /// What switches tracing on: the first allocation, or the program's own mtrace()
+    #[arg(long, value_enum, env = "MTR_START")]
+    start: Option<Start>,
+    /// Trace the children of the program, too
+    #[arg(long, value_enum, default_value_t = YesNo::Yes, env = "MTR_TRACE_CHILDREN")]
+    trace_children: YesNo,
+    /// Addresses in the trace: as in the process, or relative to their module
+    #[arg(long, value_enum, env = "MTR_ADDRESSES")]
+    addresses: Option<Addresses>,
+    #[command(flatten)]
+    report: ReportOptions,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Start {
+    Process,
+    Mtrace,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum YesNo {
+    Yes,
+    No,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Addresses {
+    Absolute,
+    Relative,
+}
+
+/// Status of our own failures.
+const OURS: u8 = 125;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { OURS.into() } else { 0 })
+    });
+    let status = run(&arguments).unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        OURS
+    });
+    ExitCode::from(status)
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let path = match program::find(&arguments.command[0]) {
+        Ok(path) => path,
+        Err(refusal) => {
+            complain(&refusal.message);
+            return Ok(refusal.status);
+        }
+    };
+    let folder = env::current_dir().context("cannot tell the current folder")?;
+    let template = Template::new(arguments.output.as_deref(), &folder);
+    if let Some(fixed) = template.fixed().filter(|_| !arguments.force)
+        && is_in_the_way(&fixed).with_context(|| fixed.display().to_string())?
+    {
+        anyhow::bail!("{} exists already; --force writes over it", fixed.display());
+    }
+    let library = library::unpack().context("libmtr.so cannot be unpacked")?;
+    let id = new_id();
+    let mut command = Command::new(&path);
+    prepare(&mut command, arguments, &template, library.into(), id);
+    let mut running = match child::start(command) {
+        Ok(running) => running,
+        Err(error) => {
+            complain(&format!("{}: {error}", path.display()));
+            return Ok(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
+        }
+    };
+    let pid = running.pid();
+    let status = child::shell_status(running.wait().context("cannot wait for the program")?);
+    let session = collect(&template, id, pid);
+    if session.program.is_none() && session.others.is_empty() {
+        complain(&format!(
+            "{} wrote no trace to {}",
+            path.display(),
+            template.as_os_str().display()
+        ));
+        return Ok(if status == 0 { OURS } else { status });
+    }
+    match report(arguments, &session) {
+        Ok(true) => Ok(arguments.report.error_exitcode.unwrap_or(status)),
+        Ok(false) => Ok(status),
+        Err(error) if status != 0 => {
+            complain(&format!("{error:#}"));
+            Ok(status)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Arguments and environment of the program.
+fn prepare(
+    command: &mut Command,
+    arguments: &Arguments,
+    template: &Template,
+    mut preload: OsString,
+    id: u64,
+) {
+    use std::os::unix::process::CommandExt;
+    if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+        preload.push(":");
+        preload.push(others);
+    }
+    command
+        .arg0(&arguments.command[0])
+        .args(&arguments.command[1..])
+        .env("LD_PRELOAD", preload)
+        .env("MTR_OUTPUT", template.as_os_str())
+        .env("MTR_SESSION", format!("{id:016x}"))
+        .env("MTR_TRACE_FORMAT", "mtrace")
+        .env("MTR_RUN_PID", std::process::id().to_string());
+    if arguments.trace_children == YesNo::No {
+        command.env("MTR_TRACE_CHILDREN", "no");
+    }
+    match arguments.start {
+        Some(Start::Process) => command.env("MTR_START", "process"),
+        Some(Start::Mtrace) => command.env("MTR_START", "mtrace"),
+        None => command,
+    };
+    match arguments.addresses {
+        Some(Addresses::Absolute) => command.env("MTR_ADDRESSES", "absolute"),
+        Some(Addresses::Relative) => command.env("MTR_ADDRESSES", "relative"),
+        None => command,
+    };
+}
+
+/// Reports and says whether there are findings.
+fn report(arguments: &Arguments, session: &Session) -> anyhow::Result<bool> {
+    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match &arguments.report_file {
+        Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
+        None => Box::new(io::stderr()),
+    });
+    let mut error = None;
+    let options = arguments.report.text();
+    let found = session::report(session, &options, &mut out, |failed| {
+        error = Some(failed.to_string());
+    })
+    .context("cannot write the report")?;
+    match error {
+        Some(error) => anyhow::bail!(error),
+        None => Ok(found.findings),
+    }
+}
+
+fn complain(message: &str) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(io::stderr(), "mtr-run: {message}");
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use mtr_format::tail as layout;
 use mtr_format::text::meta::Meta;
 
-use super::liveness;
+use super::{header, liveness};
 use crate::error::Error;
 
 /// A tail as it was at one moment.
@@ -155,7 +155,30 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Bytes at the front of a log that hold its `# id`.
-const HEAD: usize = 4096;
+const HEAD: usize = 32 << 10;
+
+fn front(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD];
+    let mut filled = 0;
+    while filled < HEAD {
+        match file.read_at(&mut head[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(head)
+}
+
+/// What the first lines of `log` say, its tail laid over them.
+pub fn head(log: &Path) -> io::Result<Head> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(log)?;
+    Ok(match beside(log, &file)? {
+        Some(Ok((_, head))) => head,
+        _ => Head::parse(&front(&file)?),
+    })
+}
 
 /// The tail that lies beside `log` and belongs to it; `None` when there is none. A tail of another
 /// log or a damaged one is the error of the inner result: the log can be read without it.
@@ -168,16 +191,7 @@ pub fn beside(log: &Path, file: &File) -> io::Result<Option<Result<(Tail, Head),
         }
         Err(error) => return Ok(Some(Err(error.to_string()))),
     };
-    let mut head = vec![0; HEAD];
-    let mut filled = 0;
-    while filled < HEAD {
-        match file.read_at(&mut head[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let mut head = front(file)?;
     // The log's own word counts before that of the tail, which could be of another run.
     let stated = match Head::parse(&head) {
         Head { id: None, .. } => {
@@ -201,7 +215,7 @@ pub fn beside(log: &Path, file: &File) -> io::Result<Option<Result<(Tail, Head),
 }
 
 /// What the first lines of a log say of its process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Head {
     /// `# id`.
     pub id: Option<u64>,
@@ -211,6 +225,8 @@ pub struct Head {
     pub pid: Option<u32>,
     /// Second value of `# started`.
     pub ticks: Option<u64>,
+    /// `# earlier`.
+    pub earlier: Option<PathBuf>,
 }
 
 impl Head {
@@ -223,6 +239,7 @@ impl Head {
                 Ok(Meta::Id(id)) => head.id = head.id.or(Some(id)),
                 Ok(Meta::Session(id)) => head.session = head.session.or(Some(id)),
                 Ok(Meta::Pid(pid)) => head.pid = head.pid.or(u32::try_from(pid).ok()),
+                Ok(Meta::Earlier(log)) => head.earlier = Some(header::path(log)),
                 Ok(Meta::Started { ticks, .. }) => head.ticks = head.ticks.or(Some(ticks)),
                 _ => {}
             }

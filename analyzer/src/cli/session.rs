@@ -1,0 +1,80 @@
+//! The report of a run of `mtr-run`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::quote::quoted;
+use super::report::{Files, Found, report_all};
+use crate::error::Error;
+use crate::launch::session::{Session, Trace};
+use crate::output::number::{counted, thousands};
+use crate::output::text;
+use crate::read::{self, sniff::Kind};
+use crate::replay::{Order, Replay};
+
+/// Processes besides the program that are shown with a line of their own.
+const SHOWN: usize = 5;
+
+/// Writes the program's report, a line for each of the largest other processes, and the command
+/// that looks closer.
+pub fn report(
+    session: &Session,
+    options: &text::Options,
+    out: &mut impl Write,
+    mut failed: impl FnMut(&Error),
+) -> io::Result<Found> {
+    session.failed.iter().for_each(&mut failed);
+    let traces = session.program.iter().map(|trace| (trace.path.clone(), Kind::OurLog)).collect();
+    let files = Files { traces, ..Files::default() };
+    let found = report_all(&files, options, out, &mut failed)?;
+    if !session.others.is_empty() {
+        let count = counted(session.others.len() as u64, "other process", "other processes");
+        writeln!(
+            out,
+            "\n{count} or earlier image{}:\n",
+            if session.others.len() == 1 { "" } else { "s" }
+        )?;
+        for trace in session.others.iter().take(SHOWN) {
+            match line_of(trace) {
+                Ok(line) => writeln!(out, "  {line}")?,
+                Err(error) => failed(&error),
+            }
+        }
+        if session.others.len() > SHOWN {
+            writeln!(out, "  ... and {} with smaller traces", session.others.len() - SHOWN)?;
+        }
+    }
+    if let Some(trace) = session.program.as_ref().or(session.others.first()) {
+        let name = shown(&trace.path, options.folder.as_deref());
+        writeln!(out, "\nTo look closer:\n\n  mtr-report --top 1000 {name}")?;
+    }
+    out.flush()?;
+    Ok(found)
+}
+
+/// Program, process and numbers of one trace.
+fn line_of(trace: &Trace) -> Result<String, Error> {
+    let mut replay = Replay::new(Order::Kept);
+    let log = read::read(&trace.path, |event| replay.event(event))?;
+    let totals = replay.finish().totals;
+    let program = log.header.program.unwrap_or_default();
+    let name = program.file_name().unwrap_or(trace.path.as_os_str());
+    Ok(format!(
+        "{} (pid {}): {} allocs, in use at exit: {} bytes in {} blocks",
+        name.display().to_string().escape_debug(),
+        trace.pid,
+        thousands(totals.allocs),
+        thousands(totals.live_bytes),
+        thousands(totals.live_blocks),
+    ))
+}
+
+/// A path as it can be typed where the user is.
+fn shown(path: &Path, folder: Option<&Path>) -> String {
+    let below = folder.and_then(|folder| path.strip_prefix(folder).ok());
+    match below {
+        // A name that begins with a dash would be an option.
+        Some(name) if !name.to_string_lossy().starts_with('-') => quoted(name.as_os_str()),
+        _ => quoted(path.as_os_str()),
+    }
+}

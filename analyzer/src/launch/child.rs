@@ -1,0 +1,123 @@
+//! Starts the program, passes signals on, waits for it.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+
+/// Signals that ask a program to end. They are meant for the traced program, not for us.
+const PASSED_ON: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
+/// The kernel sent it itself: with the signals above, on behalf of the terminal, and then to every
+/// process of the foreground group.
+const SI_KERNEL: libc::c_int = 0x80;
+
+/// A program that was started, and the signals that we wait for meanwhile.
+pub struct Running {
+    child: Child,
+    signals: libc::sigset_t,
+}
+
+/// Starts `command` with the signal mask and dispositions that we were started with.
+pub fn start(mut command: Command) -> io::Result<Running> {
+    let mut signals = empty_set();
+    let mut before = empty_set();
+    // SAFETY: all pointers are to live signal sets, and the signals exist. SIGCHLD goes back to
+    // its default because who ignores it is not told of the end of a child.
+    let chld = unsafe {
+        for signal in PASSED_ON {
+            libc::sigaddset(&mut signals, signal);
+        }
+        libc::sigaddset(&mut signals, libc::SIGCHLD);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &signals, &mut before);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL)
+    };
+    let restore = move || {
+        // SAFETY: both calls are async-signal-safe, as the child of a fork needs; `before` is a
+        // copy of its own.
+        unsafe {
+            libc::signal(libc::SIGCHLD, chld);
+            libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: `restore` allocates nothing, takes no lock and cannot panic.
+    unsafe { command.pre_exec(restore) };
+    Ok(Running { child: command.spawn()?, signals })
+}
+
+impl Running {
+    /// Process ID of the program.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the program itself has ended, whatever its own children do.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+            // SAFETY: the set is live, and `info` is storage for one siginfo_t.
+            let signal = unsafe { libc::sigwaitinfo(&self.signals, info.as_mut_ptr()) };
+            if !PASSED_ON.contains(&signal) {
+                continue;
+            }
+            // SAFETY: sigwaitinfo has filled it; all zeros is valid besides.
+            let info = unsafe { info.assume_init() };
+            if info.si_code == SI_KERNEL && self.is_in_our_group() {
+                continue;
+            }
+            // SAFETY: the child has not been waited for, so the process ID is its own still.
+            unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+        }
+    }
+
+    fn is_in_our_group(&self) -> bool {
+        // SAFETY: getpgid has no preconditions.
+        unsafe { libc::getpgid(self.child.id() as libc::pid_t) == libc::getpgrp() }
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set that it is given.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// The exit status that a shell makes of it.
+pub fn shell_status(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code as u8,
+        (None, Some(signal)) => 128u8.wrapping_add(signal as u8),
+        (None, None) => 125,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_of(script: &str) -> u8 {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        shell_status(start(command).unwrap().wait().unwrap())
+    }
+
+    #[test]
+    fn the_status_is_that_of_the_program() {
+        assert_eq!(status_of("exit 7"), 7);
+        assert_eq!(status_of("kill -9 $$"), 137);
+    }
+
+    #[test]
+    fn a_child_that_lives_on_is_not_waited_for() {
+        let begin = std::time::Instant::now();
+        assert_eq!(status_of("sleep 5 >/dev/null 2>&1 & exit 0"), 0);
+        assert!(begin.elapsed().as_secs() < 4);
+    }
+}

@@ -1,0 +1,135 @@
+//! Where the traces go.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Name of a trace when none is asked for.
+const DEFAULT: &str = "mtr.%e.%p.mtrace";
+
+/// A name for traces, absolute, with `%p`, `%e` and the like for libmtr.so to fill in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(OsString);
+
+impl Template {
+    /// The template that was asked for, or the default one; relative to `folder`.
+    pub fn new(asked: Option<&Path>, folder: &Path) -> Template {
+        let name = asked.unwrap_or(Path::new(DEFAULT));
+        if name.is_absolute() {
+            return Template(name.into());
+        }
+        // A percent sign in the folder's own name is meant as it is.
+        let mut bytes = Vec::new();
+        for byte in folder.as_os_str().as_bytes() {
+            bytes.push(*byte);
+            if *byte == b'%' {
+                bytes.push(b'%');
+            }
+        }
+        let folder = PathBuf::from(OsString::from_vec(bytes));
+        Template(folder.join(name).into_os_string())
+    }
+
+    /// Value of MTR_OUTPUT.
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+
+    /// The one file that it always stands for; `None` when each process has a name of its own.
+    pub fn fixed(&self) -> Option<PathBuf> {
+        let mut name = Vec::new();
+        let mut bytes = self.0.as_bytes().iter().copied();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'%' => match bytes.next()? {
+                    b'%' => name.push(b'%'),
+                    b'q' => {
+                        let braced: Vec<u8> = bytes.by_ref().take_while(|b| *b != b'}').collect();
+                        let variable = OsStr::from_bytes(braced.strip_prefix(b"{")?);
+                        name.extend(env::var_os(variable)?.into_vec());
+                    }
+                    _ => return None,
+                },
+                byte => name.push(byte),
+            }
+        }
+        Some(PathBuf::from(OsString::from_vec(name)))
+    }
+
+    /// Files that may be traces of this template: those in its folder, and below it as deep as
+    /// the first part of its name that varies.
+    pub fn candidates(&self) -> Vec<PathBuf> {
+        let path = Path::new(&self.0);
+        let parts: Vec<_> = path.components().collect();
+        let varies = |part: &std::path::Component<'_>| {
+            part.as_os_str().as_bytes().windows(2).any(|w| w[0] == b'%' && w[1] != b'%')
+        };
+        let fixed = parts.iter().position(varies).unwrap_or(parts.len()).min(parts.len() - 1);
+        let folder: PathBuf = parts[..fixed].iter().collect();
+        let folder = folder.as_os_str().as_bytes().to_vec();
+        let folder = PathBuf::from(OsString::from_vec(unescaped(&folder)));
+        let mut files = Vec::new();
+        list(&folder, parts.len() - fixed - 1, &mut files);
+        files
+    }
+}
+
+/// `%%` stands for `%`.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut bytes = name.iter().copied();
+    while let Some(byte) = bytes.next() {
+        plain.push(byte);
+        if byte == b'%' {
+            bytes.next();
+        }
+    }
+    plain
+}
+
+fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+    let Ok(found) = fs::read_dir(folder) else { return };
+    for entry in found.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_file() && depth == 0 => files.push(entry.path()),
+            Ok(kind) if kind.is_dir() && depth > 0 => list(&entry.path(), depth - 1, files),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(asked: &str) -> Template {
+        Template::new(Some(Path::new(asked)), Path::new("/home/100%"))
+    }
+
+    #[test]
+    fn a_relative_name_is_below_the_folder_whatever_that_is_called() {
+        assert_eq!(template("t.%p").as_os_str(), "/home/100%%/t.%p");
+        assert_eq!(template("/tmp/t").as_os_str(), "/tmp/t");
+        let default = Template::new(None, Path::new("/home"));
+        assert_eq!(default.as_os_str(), "/home/mtr.%e.%p.mtrace");
+    }
+
+    #[test]
+    fn a_name_that_does_not_vary_is_one_file() {
+        assert_eq!(template("t").fixed(), Some("/home/100%/t".into()));
+        assert_eq!(template("t.%p").fixed(), None);
+    }
+
+    #[test]
+    fn candidates_lie_where_the_template_can_put_them() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("4711")).unwrap();
+        fs::write(folder.path().join("a.mtrace"), "").unwrap();
+        fs::write(folder.path().join("4711/b.mtrace"), "").unwrap();
+        let found = |asked: &str| Template::new(Some(Path::new(asked)), folder.path()).candidates();
+        assert_eq!(found("mtr.%p"), [folder.path().join("a.mtrace")]);
+        assert_eq!(found("%p/mtr"), [folder.path().join("4711/b.mtrace")]);
+    }
+}

@@ -1,0 +1,125 @@
+//! The traces of one run of `mtr-run`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::read::tail::{self, Head};
+
+use super::output::Template;
+
+/// The trace of one process, or of one image of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The file.
+    pub path: PathBuf,
+    /// Its size.
+    pub size: u64,
+    /// Process ID.
+    pub pid: u32,
+    /// The trace of the image before this one.
+    pub earlier: Option<PathBuf>,
+}
+
+/// What a run left behind.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// The last image of the program that was started.
+    pub program: Option<Trace>,
+    /// All others, largest first.
+    pub others: Vec<Trace>,
+    /// Traces whose tail could not be written into them; they can be read all the same.
+    pub failed: Vec<Error>,
+}
+
+/// A number that no other run has.
+pub fn new_id() -> u64 {
+    let mut id = [0; 8];
+    // SAFETY: `id` has room for as many bytes as are asked for.
+    let filled = unsafe { libc::getrandom(id.as_mut_ptr().cast(), id.len(), 0) };
+    if filled == id.len() as isize {
+        return u64::from_ne_bytes(id);
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_nanos() as u64) ^ u64::from(std::process::id()) << 40
+}
+
+/// Finds the traces of session `id` and completes those of processes that have ended. `pid` is the
+/// program that was started.
+pub fn collect(template: &Template, id: u64, pid: u32) -> Session {
+    let mut session = Session::default();
+    let mut traces = Vec::new();
+    for path in template.candidates() {
+        let Some(head) = head_of(&path).filter(|head| head.session == Some(id)) else { continue };
+        if let Err(error) = tail::absorb(&path) {
+            session.failed.push(error);
+        }
+        let size = fs::metadata(&path).map_or(0, |found| found.len());
+        traces.push(Trace { path, size, pid: head.pid.unwrap_or(0), earlier: head.earlier });
+    }
+    let program = last_image(&traces, pid).cloned();
+    traces.retain(|trace| Some(trace) != program.as_ref());
+    traces.sort_by_key(|trace| std::cmp::Reverse(trace.size));
+    Session { program, others: traces, ..session }
+}
+
+fn head_of(path: &Path) -> Option<Head> {
+    let head = tail::head(path);
+    head.ok().filter(|head: &Head| head.session.is_some())
+}
+
+/// The trace of process `pid` that no other one follows.
+fn last_image(traces: &[Trace], pid: u32) -> Option<&Trace> {
+    let images = || traces.iter().filter(|trace| trace.pid == pid);
+    let followed = |path: &Path| images().any(|trace| trace.earlier.as_deref() == Some(path));
+    images().find(|trace| !followed(&trace.path)).or_else(|| images().next_back())
+}
+
+/// Whether `path` is a file that this run must not write over.
+pub fn is_in_the_way(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        // A device or pipe keeps nothing that could be lost.
+        Ok(found) => Ok(found.is_file() && found.len() > 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(path: &str, pid: u32, earlier: Option<&str>) -> Trace {
+        Trace { path: path.into(), size: 1, pid, earlier: earlier.map(PathBuf::from) }
+    }
+
+    #[test]
+    fn the_program_is_the_last_image_of_the_process() {
+        let traces = [
+            trace("/t.5", 5, None),
+            trace("/t.5.2", 5, Some("/t.5.1")),
+            trace("/t.6", 6, None),
+            trace("/t.5.1", 5, Some("/t.5")),
+        ];
+        assert_eq!(last_image(&traces, 5), Some(&traces[1]));
+        assert_eq!(last_image(&traces, 7), None);
+    }
+
+    #[test]
+    fn only_traces_of_the_session_are_collected() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, session: &str, pid: u32| {
+            let text = format!("# mtr log 1\n# id {pid:016x}\n# session {session}\n# pid {pid}\n");
+            fs::write(folder.path().join(name), text).unwrap();
+        };
+        write("mtr.a.5.mtrace", "00000000000000ff", 5);
+        write("mtr.b.6.mtrace", "00000000000000ff", 6);
+        write("mtr.a.7.mtrace", "00000000000000fe", 7);
+        fs::write(folder.path().join("notes.txt"), "hello").unwrap();
+        let session = collect(&Template::new(None, folder.path()), 0xff, 5);
+        assert_eq!(session.program.unwrap().path, folder.path().join("mtr.a.5.mtrace"));
+        let others: Vec<_> = session.others.iter().map(|trace| trace.pid).collect();
+        assert_eq!(others, [6]);
+    }
+}
