@@ -2,12 +2,15 @@
 //! program); what you get is a [`profile::Profile`] and text made from it.
 //!
 //! The modules are the stages in the order in which data passes through them. Each may use those
-//! above it; `output` sees nothing but `profile`.
+//! above it; `output` sees nothing but `profile`, and `analyze` runs them in a row.
 //!
 //! This is not a library for other tools to build on: it serves `mtr-report` and `mtr-run`.
 
-pub mod output;
-pub mod profile; // 4. the result: plain data
+pub mod error; // what can keep a trace from being reported
 pub mod read; // 1. bytes of a trace -> events and call sites
+pub mod symbolize; // 2. call site -> function, file:line, inlined frames
 pub mod replay; // 3. events -> live blocks, totals, peak, faults
-pub mod symbolize; // 2. call site -> function, file:line, inlined frames // 5. one file per output format
+pub mod profile; // 4. the result: plain data
+pub mod output; // 5. one file per output format
+pub mod analyze; // all of it: a trace's path -> its profile
+pub mod cli; // what the two commands share

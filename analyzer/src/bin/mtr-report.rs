@@ -1,3 +1,88 @@
-//! `mtr-report`.
+//! `mtr-report`: reads traces and reports.
 
-fn main() {}
+use std::cell::Cell;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use mtr_analyzer::cli::report::{Files, ReportOptions, report_all};
+
+/// Report what a traced program allocated, still held at its end and freed wrongly.
+///
+/// FILES are traces of libmtr.so or of glibc's mtrace, and programs; which is which is told by
+/// their content. A trace of libmtr.so carries all that is needed, one of glibc needs the program.
+///
+/// Exit status: 0 reported, 2 something could not be reported, 3 a trace is incomplete (--strict).
+#[derive(Parser)]
+#[command(name = "mtr-report", version, max_term_width = 100)]
+struct Arguments {
+    /// [PROGRAM] TRACE...
+    #[arg(required = true, value_name = "FILES")]
+    files: Vec<PathBuf>,
+    /// `mtrace` prints what glibc's mtrace script prints
+    #[arg(long, value_enum, default_value_t = Format::Text, env = "MTR_FORMAT")]
+    format: Format,
+    /// Exit with 3 when a trace is incomplete
+    #[arg(long, env = "MTR_STRICT")]
+    strict: bool,
+    #[command(flatten)]
+    report: ReportOptions,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Text,
+    Mtrace,
+}
+
+const FAILED: u8 = 2;
+const INCOMPLETE: u8 = 3;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(status) => ExitCode::from(status),
+        // Who reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let files = Files::sort(&arguments.files);
+    let failed = Cell::new(false);
+    let fail = |message: &dyn std::fmt::Display| {
+        failed.set(true);
+        complain(&message.to_string());
+    };
+    files.failed.iter().for_each(|error| fail(error));
+    if files.traces.is_empty() && !failed.get() {
+        anyhow::bail!("expected a trace, got only programs: {}", arguments.files[0].display());
+    }
+    let mut out = BufWriter::new(io::stdout().lock());
+    if arguments.format == Format::Mtrace {
+        anyhow::bail!("--format mtrace is not there yet");
+    }
+    let found = report_all(&files, &arguments.report.text(), &mut out, |error| fail(error))
+        .context("cannot write the report")?;
+    Ok(match arguments.report.error_exitcode {
+        _ if failed.get() => FAILED,
+        _ if arguments.strict && found.incomplete => INCOMPLETE,
+        Some(status) if found.findings => status,
+        _ => 0,
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn complain(message: &str) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(io::stderr(), "mtr-report: {message}");
+}

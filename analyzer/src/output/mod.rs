@@ -1,3 +1,5 @@
 //! One file per output format.
 
-pub mod mtrace;
+pub mod number; // numbers as reports show them
+pub mod text; // for a terminal
+pub mod mtrace; // as glibc's script prints it

@@ -1,6 +1,18 @@
 //! Bytes of a trace -> events and call sites.
 
+pub mod sniff; // which kind of file
+pub mod tail; // what its process had not written out
+pub mod source; // log and tail as one stream of bytes
+pub mod lines; // bytes -> lines
+pub mod header; // what the `#` lines say of the process
+mod module_map; // and of what was loaded where
+mod intern; // place -> call site
+pub mod mtrace_text; // all of it: lines -> events and call sites
+pub mod liveness; // whether the process still runs
+
 use std::path::PathBuf;
+
+pub use mtrace_text::{Event, Log, read};
 
 /// A module as a trace states it (`# module` lines).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,1 +1,191 @@
 //! Events -> live blocks, totals, peak, faults.
+//!
+//! Memory is bounded by the live blocks and the call sites, never by the length of the trace.
+
+mod faults; // double frees, frees of unknown blocks, duplicate allocations
+mod live; // what is allocated at the moment
+mod peak; // the moment of most live bytes
+mod recent; // what was freed a short while ago
+mod sites; // the same numbers for every call site
+mod totals; // what memcheck's HEAP SUMMARY counts
+
+use mtr_format::text::decode::Op;
+
+pub use faults::{Fault, FaultKind};
+pub use live::Block;
+pub use peak::Peak;
+pub use sites::SiteTotals;
+pub use totals::Totals;
+
+use crate::read::{Event, SiteId};
+use faults::Faults;
+use live::Live;
+use recent::Recent;
+use sites::Sites;
+
+/// Whether the lines of a log are in the order of the calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// No free stands before its allocation and no reuse before the free (libmtr.so).
+    Kept,
+    /// A free that another thread made may stand behind the reuse of its block (glibc >= 2.34).
+    Loose,
+}
+
+/// A replay in progress: give it every event, then ask for the [`Outcome`].
+#[derive(Debug)]
+pub struct Replay {
+    order: Order,
+    live: Live,
+    recent: Recent,
+    totals: Totals,
+    peak: Peak,
+    sites: Sites,
+    faults: Faults,
+}
+
+/// What a replay found out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Counts over the whole trace.
+    pub totals: Totals,
+    /// The moment of most live bytes.
+    pub peak: Peak,
+    /// Numbers of every call site, by [`SiteId`].
+    pub sites: Vec<SiteTotals>,
+    /// What was done wrongly, in order of first appearance.
+    pub faults: Vec<Fault>,
+}
+
+impl Replay {
+    /// A replay of a log whose lines are in this order.
+    pub fn new(order: Order) -> Replay {
+        Replay {
+            order,
+            live: Live::default(),
+            recent: Recent::default(),
+            totals: Totals::default(),
+            peak: Peak::default(),
+            sites: Sites::default(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// Takes in one event.
+    #[inline]
+    pub fn event(&mut self, event: Event) {
+        let (op, site, line) = match event {
+            Event::Record { op, site, line } => (op, site, line),
+            Event::Unpublished { ptr } => return self.live.announce(ptr),
+        };
+        match op {
+            Op::Alloc { ptr: 0, size } => self.totals.fail(size),
+            Op::Alloc { ptr, size } => self.begin(ptr, Block { size, site }, line),
+            // `! PTR 0` is how glibc before 2.18 wrote a realloc(p, 0) that freed.
+            Op::Free { ptr } | Op::ReallocFailed { ptr, size: 0 } => {
+                if ptr != 0 {
+                    self.end(ptr, site, line);
+                }
+            }
+            Op::ReallocFrom { ptr: 0 } => {}
+            Op::ReallocFrom { ptr } => {
+                let block = self.end(ptr, site, line);
+                self.live.hold(ptr, block);
+            }
+            Op::ReallocTo { ptr: 0, size } => {
+                self.live.release();
+                self.totals.fail(size);
+            }
+            Op::ReallocTo { ptr, size } => {
+                self.live.release();
+                self.begin(ptr, Block { size, site }, line);
+            }
+            Op::ReallocFailed { ptr, size } => {
+                self.totals.fail(size);
+                if let Some(block) = self.live.restore(ptr) {
+                    self.recent.forget(ptr);
+                    self.undo_end(ptr, block, line);
+                }
+            }
+        }
+    }
+
+    /// A block begins.
+    #[inline]
+    fn begin(&mut self, ptr: u64, block: Block, line: u64) {
+        self.totals.begin(block.size);
+        if let Some(old) = self.live.insert(ptr, block) {
+            self.duplicate(ptr, old, block, line);
+        }
+        self.sites.begin(&block, &self.peak);
+        self.peak.raise(block.size, line);
+    }
+
+    /// A block ends; returns it when it was live.
+    #[inline]
+    fn end(&mut self, ptr: u64, site: SiteId, line: u64) -> Option<Block> {
+        if self.faults.is_owed(ptr, line) {
+            // The free that should have stood before the reuse. The reuse stays live.
+            self.totals.late_frees += 1;
+            return None;
+        }
+        let Some(block) = self.live.remove(ptr) else {
+            self.unknown(ptr, site, line);
+            return None;
+        };
+        self.totals.frees += 1;
+        self.sites.end(&block, &self.peak);
+        self.peak.lower(block.size);
+        self.recent.remember(ptr, block.site, site, line);
+        Some(block)
+    }
+
+    /// An end turned out not to have happened.
+    #[cold]
+    fn undo_end(&mut self, ptr: u64, block: Block, line: u64) {
+        self.live.insert(ptr, block);
+        self.totals.frees -= 1;
+        self.sites.undo_end(&block, &self.peak);
+        self.peak.raise(block.size, line);
+    }
+
+    /// An allocation at an address that was live: the old block must have ended unseen.
+    #[cold]
+    fn duplicate(&mut self, ptr: u64, old: Block, new: Block, line: u64) {
+        self.totals.frees += 1;
+        self.sites.end(&old, &self.peak);
+        self.peak.lower(old.size);
+        if !self.live.take_announced(ptr) {
+            self.faults.duplicate(ptr, old.site, new.site, line, self.order);
+        }
+    }
+
+    /// The end of a block that is not live.
+    #[cold]
+    fn unknown(&mut self, ptr: u64, site: SiteId, line: u64) {
+        match self.recent.find(ptr) {
+            Some(freed) => self.faults.double_free(ptr, freed, site, line),
+            None => {
+                self.totals.unknown_frees += 1;
+                self.faults.unknown_free(ptr, site, line);
+            }
+        }
+    }
+
+    /// The result.
+    pub fn finish(mut self) -> Outcome {
+        // A realloc that was going on when the process died: its block is live in one form or the
+        // other.
+        for (ptr, block) in self.live.held() {
+            self.undo_end(ptr, block, 0);
+        }
+        self.totals.live_bytes = self.peak.live_bytes();
+        self.totals.live_blocks = self.live.len();
+        let sites = self.sites.finish(&self.peak);
+        self.peak.blocks = sites.iter().map(|site| site.peak_blocks).sum();
+        Outcome { totals: self.totals, peak: self.peak, sites, faults: self.faults.finish() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

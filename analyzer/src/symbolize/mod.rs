@@ -1,6 +1,42 @@
 //! Call site -> function, file:line, inlined frames.
+//!
+//! First each site becomes a file and an SVMA in it: `locate` finds the file, and the bias comes
+//! from the trace's module map or, for logs that have none, from `load_bias`. Then all addresses of
+//! a file are looked up together by `dwarf`.
+
+mod address; // the address spaces
+mod object_file; // an ELF file
+mod symbols; // its symbol tables
+mod locate; // module or FILE of the trace -> file
+mod x86_64; // calls and jumps in machine code
+mod calls; // could this call have made that record?
+mod load_bias; // the bias of an object without a module map
+mod debug_file; // separate debug files
+mod demangle; // names as in the source
+mod dwarf; // SVMA -> frames
+mod resolve; // all of it together
+
+pub use resolve::resolve;
 
 use std::path::PathBuf;
+
+/// Where to look besides the places that the trace names.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// ELF files named on the command line. Default: none.
+    pub programs: Vec<PathBuf>,
+    /// Folder of the trace: relative names are tried there too. Default: none.
+    pub trace_folder: Option<PathBuf>,
+}
+
+/// What became of the call sites.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// One per site, in the same order.
+    pub places: Vec<Place>,
+    /// What the user has to know about them, one line each, none twice.
+    pub notes: Vec<String>,
+}
 
 /// One frame of a call site; one address expands to several through inlining.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

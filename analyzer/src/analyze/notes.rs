@@ -1,0 +1,93 @@
+//! What the reader of a report has to know about its trace.
+
+use super::Blind;
+use crate::output::number::counted;
+use crate::profile::Ending;
+use crate::read::Log;
+use crate::replay::Outcome;
+
+/// One sentence for each thing that is missing, odd or not what it seems.
+pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (damage, totals) = (&log.damage, &outcome.totals);
+    if log.header.start_by_mtrace == Some(true) && log.starts == 0 {
+        notes.push(
+            "The program decides by mtrace() when it is traced, and never called it. Run it with \
+             MTR_START=process (mtr-run --start=process) to trace it from its first allocation."
+                .into(),
+        );
+    } else if log.records == 0 {
+        notes.push("The trace holds no records.".into());
+    }
+    match ending {
+        Ending::Killed => notes.push(
+            "The program did not end normally (killed, _exit or exec); what is counted as in use \
+             was so at its last record."
+                .into(),
+        ),
+        Ending::Running => {
+            notes.push("The program is running; it may free all of this yet.".into())
+        }
+        Ending::Exited | Ending::Unknown => {}
+    }
+    if totals.failed > 0 {
+        notes.push(format!(
+            "{} of {} failed; they are not counted as allocations.",
+            counted(totals.failed, "call", "calls"),
+            counted(totals.failed_bytes, "byte", "bytes"),
+        ));
+    }
+    if totals.unknown_frees > 0 {
+        let blocks = counted(totals.unknown_frees, "block", "blocks");
+        match blind {
+            Blind::Never => {}
+            Blind::BeforeFork => {
+                notes.push(format!("{blocks} inherited from the parent process were freed."));
+            }
+            Blind::BeforeStart => notes.push(format!(
+                "{blocks} allocated before tracing began (or while it was off) were freed."
+            )),
+            Blind::Lost => notes.push(format!(
+                "{blocks} were freed whose allocations the trace does not show; they may be among \
+                 what was lost."
+            )),
+        }
+    }
+    if totals.late_frees > 0 {
+        notes.push(format!(
+            "{} behind the reuse of the block, as glibc writes them when threads race; they were \
+             matched.",
+            counted(totals.late_frees, "free stood", "frees stood"),
+        ));
+    }
+    if damage.lost > 0 {
+        let reason = std::io::Error::from_raw_os_error(damage.lost_errno);
+        notes.push(format!(
+            "{} could not be written: {reason}.",
+            counted(damage.lost, "record", "records"),
+        ));
+    }
+    if damage.torn > 0 {
+        notes.push(format!(
+            "{} only in part and not counted.",
+            counted(damage.torn, "line was stored", "lines were stored"),
+        ));
+    }
+    if damage.cut {
+        notes.push("The last line is cut and not counted.".into());
+    }
+    if let Some(bad) = &damage.first_malformed {
+        notes.push(format!(
+            "{} and not counted; the first is line {}: expected {} in column {}, got \"{}\".",
+            counted(damage.malformed, "line could not be read", "lines could not be read"),
+            bad.line,
+            bad.expected,
+            bad.column,
+            bad.text,
+        ));
+    }
+    if let Some(reason) = &damage.tail_ignored {
+        notes.push(format!("The tail beside the trace was not used: {reason}."));
+    }
+    notes
+}

@@ -1,0 +1,77 @@
+use super::*;
+use crate::symbolize::{Frame, Place};
+
+/// The profile of a trace with this text, every place resolved by `resolve`.
+fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
+    let kind_of_log = if text.starts_with("# mtr") { Order::Kept } else { Order::Loose };
+    let mut replay = Replay::new(kind_of_log);
+    let path = Path::new("t.mtrace");
+    let log =
+        read::mtrace_text::read_from(text.as_bytes(), path, 4096, |e| replay.event(e)).unwrap();
+    let places = log.sites.sites.iter().map(resolve).collect();
+    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+}
+
+fn unresolved(_: &CallSite) -> Place {
+    Place { certainty: Certainty::Unresolved, ..Place::default() }
+}
+
+#[test]
+fn sites_on_the_same_line_are_one() {
+    let text = "@ ./t:[0x1] + 0x10 0x10\n@ ./t:[0x2] + 0x20 0x20\n@ ./t:[0x3] + 0x30 0x90\n";
+    let profile = profile_of(text, |site| Place {
+        module: Some("/t".into()),
+        svma: site.address,
+        frames: vec![Frame {
+            function: Some("main".into()),
+            file: Some("/t.c".into()),
+            line: Some(if site.address == Some(3) { 8 } else { 7 }),
+            inlined: false,
+        }],
+        certainty: Certainty::Stated,
+    });
+    let live: Vec<_> = profile.sites.iter().map(|s| (s.live.bytes, s.live.blocks)).collect();
+    assert_eq!(live, [(0x90, 1), (0x30, 2)]);
+}
+
+#[test]
+fn unresolved_sites_stay_apart_and_keep_the_name_that_the_trace_gives() {
+    let text = "@ ./t:[0x1] + 0x10 0x10\n@ ./t:(f+1d)[0x2] + 0x20 0x20\n";
+    let profile = profile_of(text, unresolved);
+    let names: Vec<_> = profile.sites.iter().map(|s| &s.location.stated[..]).collect();
+    assert_eq!(names, ["./t(f+0x1d)+0x2", "./t+0x1"]);
+}
+
+#[test]
+fn a_free_of_an_unknown_block_is_a_fault_only_when_all_was_recorded() {
+    let free = "= Start\n@ ./t:[0x1] - 0x10\n";
+    let whole = "# mtr log 1\n# start process\n";
+    assert_eq!(profile_of(&format!("{whole}{free}"), unresolved).faults.len(), 1);
+    for head in ["", "# mtr log 1\n# start mtrace\n", &format!("{whole}# parent 1 - p\n")] {
+        let profile = profile_of(&format!("{head}{free}"), unresolved);
+        assert_eq!(profile.faults, []);
+        assert!(profile.notes.iter().any(|n| n.starts_with("1 block ")), "{:?}", profile.notes);
+    }
+}
+
+#[test]
+fn a_double_free_is_always_a_fault() {
+    let profile = profile_of("+ 0x10 0x10\n- 0x10\n- 0x10\n", unresolved);
+    assert_eq!(profile.faults[0].kind, FaultKind::DoubleFree);
+}
+
+#[test]
+fn a_program_that_never_switched_tracing_on_is_told_how() {
+    let profile = profile_of("# mtr log 1\n# start mtrace\n# exit\n", unresolved);
+    assert!(profile.notes[0].contains("MTR_START=process"), "{:?}", profile.notes);
+    assert_eq!(profile.ending, Ending::Exited);
+}
+
+#[test]
+fn what_is_missing_makes_a_trace_incomplete() {
+    for text in ["hello\n+ 0x10 0x10\n", "+ 0x10 0x1", "# mtr log 1\n# lost 3 28\n"] {
+        let profile = profile_of(text, unresolved);
+        assert!(profile.incomplete && !profile.notes.is_empty(), "{text}");
+    }
+    assert!(!profile_of("= Start\n+ 0x10 0x10\n", unresolved).incomplete);
+}

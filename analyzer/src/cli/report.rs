@@ -1,0 +1,127 @@
+//! The options of a report, and reporting a list of files.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::analyze::analyze;
+use crate::error::Error;
+use crate::output::text;
+use crate::read::sniff::{Kind, sniff};
+use crate::read::tail;
+
+/// Options that `mtr-report` and `mtr-run` have in common.
+#[derive(Debug, Clone, Args)]
+pub struct ReportOptions {
+    /// Show at most N allocation sites
+    #[arg(long, value_name = "N", default_value_t = 10, env = "MTR_TOP")]
+    pub top: usize,
+    /// Order of the allocation sites, largest first
+    #[arg(long, value_enum, default_value_t = SortBy::Live, env = "MTR_SORT")]
+    pub sort: SortBy,
+    /// Exit with N when there are blocks in use at exit or faults
+    #[arg(long, value_name = "N", env = "MTR_ERROR_EXITCODE")]
+    pub error_exitcode: Option<u8>,
+}
+
+/// Order of the allocation sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortBy {
+    /// Bytes still allocated at the end
+    Live,
+    /// Bytes allocated at the peak
+    Peak,
+    /// Bytes of all allocations
+    Bytes,
+    /// Number of allocations
+    Calls,
+}
+
+impl ReportOptions {
+    /// The options of the text output.
+    pub fn text(&self) -> text::Options {
+        let sort = match self.sort {
+            SortBy::Live => text::Sort::Live,
+            SortBy::Peak => text::Sort::Peak,
+            SortBy::Bytes => text::Sort::Bytes,
+            SortBy::Calls => text::Sort::Calls,
+        };
+        text::Options { top: self.top, sort, folder: std::env::current_dir().ok() }
+    }
+}
+
+/// The files of a command line, told apart by their content.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// ELF files.
+    pub programs: Vec<PathBuf>,
+    /// Traces, and what kind each is.
+    pub traces: Vec<(PathBuf, Kind)>,
+    /// Files that are neither, or cannot be read.
+    pub failed: Vec<Error>,
+}
+
+impl Files {
+    /// Looks at the first bytes of every file. A tail stands for its log.
+    pub fn sort(paths: &[PathBuf]) -> Files {
+        let mut files = Files::default();
+        for path in paths {
+            match sniff(path) {
+                Ok(Kind::Program) => files.programs.push(path.clone()),
+                Ok(Kind::Tail) => match log_of(path) {
+                    Some(log) => files.traces.push((log, Kind::OurLog)),
+                    None => files.failed.push(Error::NotATrace {
+                        path: path.clone(),
+                        found: "the tail of a log that is not beside it".into(),
+                    }),
+                },
+                Ok(kind) => files.traces.push((path.clone(), kind)),
+                Err(error) => files.failed.push(error),
+            }
+        }
+        files.traces.dedup();
+        files
+    }
+}
+
+/// The log whose tail this is.
+fn log_of(tail: &Path) -> Option<PathBuf> {
+    let log = tail.with_extension("");
+    (tail::tail_path(&log) == tail && log.exists()).then_some(log)
+}
+
+/// What came of reporting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Blocks in use at exit or faults.
+    pub findings: bool,
+    /// Something is missing from a trace.
+    pub incomplete: bool,
+}
+
+/// Reports every trace, one after another. The error of a trace is handed to `failed`; that of
+/// `out` ends it.
+pub fn report_all(
+    files: &Files,
+    options: &text::Options,
+    out: &mut impl Write,
+    mut failed: impl FnMut(&Error),
+) -> io::Result<Found> {
+    let mut found = Found::default();
+    for (index, (trace, kind)) in files.traces.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        match analyze(trace, *kind, &files.programs) {
+            Ok(profile) => {
+                text::write(&profile, options, out)?;
+                found.findings |= profile.totals.live_blocks > 0 || !profile.faults.is_empty();
+                found.incomplete |= profile.incomplete;
+            }
+            Err(error) => failed(&error),
+        }
+    }
+    out.flush()?;
+    Ok(found)
+}

@@ -1,0 +1,198 @@
+//! Places of records -> call sites: each distinct one is taken apart and stored once.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+use mtr_format::text::decode::{Op, Place};
+use mtr_format::text::escape::unescape;
+use mtr_format::text::meta::Meta;
+
+use super::header::path;
+use super::module_map::ModuleMap;
+use super::{Addressing, CallSite, CallSites, Kinds, Module, ModuleId, SiteId};
+
+/// Smallest address that cannot be relative: no module is 4 GiB large.
+const SURELY_ABSOLUTE: u64 = 1 << 32;
+
+/// One distinct text of a place.
+struct Text {
+    /// Where it stands in [`Interner::bytes`].
+    begin: usize,
+    end: usize,
+    /// The site that it means at present.
+    site: SiteId,
+    /// Generation of the module map for which that is so.
+    generation: u32,
+}
+
+/// All places seen so far.
+#[derive(Default)]
+pub(super) struct Interner {
+    hasher: FixedState,
+    /// Indices of `texts` by their bytes.
+    table: HashTable<u32>,
+    texts: Vec<Text>,
+    bytes: Vec<u8>,
+    /// The same text means another site after another module took its address.
+    meanings: HashMap<(u32, Option<ModuleId>), SiteId, FixedState>,
+    sites: Vec<CallSite>,
+    /// Kinds of records seen at each site, as bits; apart from `sites` because every event sets
+    /// one.
+    kinds: Vec<u8>,
+    modules: ModuleMap,
+    /// The site of all records without a place.
+    nowhere: Option<SiteId>,
+    /// The log is one of libmtr.so and its addresses have this meaning.
+    ours: Option<Addressing>,
+    /// A symbol's offset with `0x` was seen: glibc 2.33 or before, all addresses are absolute.
+    prefixed: bool,
+}
+
+const ALLOC: u8 = 1;
+const FREE: u8 = 2;
+const REALLOC: u8 = 4;
+
+impl Interner {
+    /// The log states what it is: names are escaped, and its addresses have this meaning.
+    pub(super) fn state_ours(&mut self, addressing: Addressing) {
+        self.ours = Some(addressing);
+    }
+
+    /// A `# module` or `# unload` line.
+    #[cold]
+    pub(super) fn module(&mut self, meta: Meta<'_>) {
+        match meta {
+            Meta::Module { start, end, bias, build_id, path: file, name } => {
+                self.modules.load(Module {
+                    start,
+                    end,
+                    bias,
+                    build_id: from_hex(build_id),
+                    path: path(file),
+                    name: unescape(name).collect(),
+                });
+            }
+            Meta::Unload { start, end } => self.modules.unload(start, end),
+            _ => {}
+        }
+    }
+
+    /// The site of a record.
+    #[inline]
+    pub(super) fn site(&mut self, place: Option<&[u8]>, op: Op) -> SiteId {
+        let site = match place {
+            Some(text) => self.site_of(text),
+            None => self.site_of_nowhere(),
+        };
+        self.kinds[site as usize] |= match op {
+            Op::Alloc { .. } => ALLOC,
+            Op::Free { .. } => FREE,
+            Op::ReallocFrom { .. } | Op::ReallocTo { .. } | Op::ReallocFailed { .. } => REALLOC,
+        };
+        site
+    }
+
+    #[inline]
+    fn site_of(&mut self, text: &[u8]) -> SiteId {
+        let hash = self.hasher.hash_one(text);
+        let same = |index: &u32| {
+            let known = &self.texts[*index as usize];
+            self.bytes[known.begin..known.end] == *text
+        };
+        match self.table.find(hash, same) {
+            Some(&index) if self.texts[index as usize].generation == self.modules.generation => {
+                self.texts[index as usize].site
+            }
+            Some(&index) => self.meaning(index),
+            None => self.add(text, hash),
+        }
+    }
+
+    fn site_of_nowhere(&mut self) -> SiteId {
+        *self.nowhere.get_or_insert_with(|| {
+            self.sites.push(CallSite {
+                object: None,
+                symbol: None,
+                address: None,
+                addressing: Addressing::Absolute,
+                module: None,
+                kinds: Kinds::default(),
+            });
+            self.kinds.push(0);
+            (self.sites.len() - 1) as SiteId
+        })
+    }
+
+    #[cold]
+    fn add(&mut self, text: &[u8], hash: u64) -> SiteId {
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(text);
+        let index = self.texts.len() as u32;
+        self.texts.push(Text { begin, end: self.bytes.len(), site: 0, generation: 0 });
+        let (hasher, texts, bytes) = (&self.hasher, &self.texts, &self.bytes);
+        self.table.insert_unique(hash, index, |index| {
+            let known = &texts[*index as usize];
+            hasher.hash_one(&bytes[known.begin..known.end])
+        });
+        self.meaning(index)
+    }
+
+    /// The site that a text means under the module map as it is now.
+    #[cold]
+    fn meaning(&mut self, index: u32) -> SiteId {
+        let known = &self.texts[index as usize];
+        let place = Place::parse(&self.bytes[known.begin..known.end]);
+        let name = |text: &[u8]| match self.ours {
+            Some(_) => unescape(text).collect(),
+            None => text.to_vec(),
+        };
+        let object = place.object.map(name);
+        let addressing = match (self.ours, &object, place.address) {
+            (_, None, _) => Addressing::Absolute,
+            (Some(stated), ..) => stated,
+            (None, _, Some(address)) if address >= SURELY_ABSOLUTE => Addressing::Absolute,
+            (None, ..) => Addressing::Unknown,
+        };
+        let module = match (addressing, place.address, &object) {
+            (Addressing::Absolute, Some(address), _) => self.modules.holding(address),
+            (Addressing::Relative, _, Some(object)) => self.modules.named(object),
+            _ => None,
+        };
+        self.prefixed |= object.is_some() && place.symbol.is_some_and(|symbol| symbol.prefixed);
+        let site = *self.meanings.entry((index, module)).or_insert_with(|| {
+            let symbol = place.symbol.map(|symbol| (name(symbol.name), symbol.offset));
+            let kinds = Kinds::default();
+            let address = place.address;
+            self.sites.push(CallSite { object, symbol, address, addressing, module, kinds });
+            self.kinds.push(0);
+            (self.sites.len() - 1) as SiteId
+        });
+        let known = &mut self.texts[index as usize];
+        known.site = site;
+        known.generation = self.modules.generation;
+        site
+    }
+
+    /// All sites and modules.
+    pub(super) fn finish(self) -> CallSites {
+        let mut sites = self.sites;
+        for (site, bits) in sites.iter_mut().zip(self.kinds) {
+            site.kinds = Kinds {
+                alloc: bits & ALLOC != 0,
+                free: bits & FREE != 0,
+                realloc: bits & REALLOC != 0,
+            };
+            if self.prefixed && site.addressing == Addressing::Unknown {
+                site.addressing = Addressing::Absolute;
+            }
+        }
+        CallSites { program: None, directory: None, modules: self.modules.all, sites }
+    }
+}
+
+/// The bytes of a build ID; the caller has checked the digits.
+fn from_hex(digits: &[u8]) -> Vec<u8> {
+    let value = |digit: u8| char::from(digit).to_digit(16).unwrap_or(0) as u8;
+    digits.chunks_exact(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect()
+}

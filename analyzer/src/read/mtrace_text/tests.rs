@@ -1,0 +1,133 @@
+use super::*;
+use proptest::prelude::*;
+
+fn read_text(text: &[u8], chunk: usize) -> (Log, Vec<Event>) {
+    let mut events = Vec::new();
+    let log = read_from(text, Path::new("log"), chunk, |event| events.push(event)).unwrap();
+    (log, events)
+}
+
+fn sites_of(events: &[Event]) -> Vec<SiteId> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Record { site, .. } => Some(*site),
+            Event::Unpublished { .. } => None,
+        })
+        .collect()
+}
+
+const OURS: &str = "# mtr log 1\n# id 1f2e3d4c5b6a7988\n# session 00000000000000ff\n# pid 4711\n\
+    # started 1790000000.123456789 88231\n# program /home/ann/t\\040x\n# arguments ./t\\040x -v\n\
+    # directory /home/ann\n# addresses absolute\n# start mtrace\n\
+    # module 0x1000 0x2000 0x1000 9d1c /home/ann/t\\040x ./t\\040x\n= Start\n";
+
+#[test]
+fn the_header_of_our_log_is_read_and_unescaped() {
+    let (log, _) = read_text(OURS.as_bytes(), 64);
+    assert_eq!(log.header.pid, Some(4711));
+    assert_eq!(log.header.session, Some(0xff));
+    assert_eq!(log.header.program.as_deref(), Some(Path::new("/home/ann/t x")));
+    assert_eq!(log.header.arguments, [b"./t x".to_vec(), b"-v".to_vec()]);
+    assert_eq!(log.header.start_by_mtrace, Some(true));
+    assert_eq!(log.sites.modules[0].name, b"./t x");
+    assert_eq!(log.sites.modules[0].build_id, [0x9d, 0x1c]);
+    assert_eq!(log.starts, 1);
+    assert_eq!(log.damage, Damage::default());
+}
+
+#[test]
+fn the_same_place_is_the_same_site_and_knows_its_module() {
+    let text = format!(
+        "{OURS}@ ./t\\040x:[0x1157] + 0x10 0x20\n@ ./t\\040x:[0x1200] - 0x10\n\
+         @ ./t\\040x:[0x1157] + 0x10 0x20\n+ 0x90 0x1\n"
+    );
+    let (log, events) = read_text(text.as_bytes(), 64);
+    assert_eq!(sites_of(&events), [0, 1, 0, 2]);
+    assert_eq!(log.sites.sites[0].module, Some(0));
+    assert_eq!(log.sites.sites[0].object.as_deref(), Some(&b"./t x"[..]));
+    assert!(log.sites.sites[0].kinds.alloc && !log.sites.sites[0].kinds.free);
+    assert_eq!(log.sites.sites[2].address, None);
+}
+
+#[test]
+fn the_same_place_is_another_site_after_another_module_took_its_address() {
+    let a = "# module 0x5000 0x6000 0x5000 aa /a.so ./p.so\n";
+    let b = "# module 0x5000 0x6000 0x5000 bb /b.so ./p.so\n";
+    let unload = "# unload 0x5000 0x6000\n";
+    let record = "@ ./p.so:[0x5100] + 0x10 0x20\n";
+    let text = format!("{OURS}{a}{record}{unload}{b}{record}{unload}{a}{record}{unload}{record}");
+    let (log, events) = read_text(text.as_bytes(), 64);
+    assert_eq!(sites_of(&events), [0, 1, 0, 2]);
+    let modules: Vec<_> = log.sites.sites.iter().map(|site| site.module).collect();
+    assert_eq!(modules, [Some(1), Some(2), None]);
+    assert_eq!(log.sites.modules.len(), 3);
+}
+
+#[test]
+fn relative_addresses_find_their_module_by_name() {
+    let text = OURS.replace("addresses absolute", "addresses relative")
+        + "@ ./t\\040x:(main+1d)[0x157] + 0x10 0x20\n";
+    let (log, _) = read_text(text.as_bytes(), 64);
+    assert_eq!(log.sites.sites[0].module, Some(0));
+    assert_eq!(log.sites.sites[0].addressing, Addressing::Relative);
+    assert_eq!(log.sites.sites[0].symbol, Some((b"main".to_vec(), 0x1d)));
+}
+
+#[test]
+fn a_glibc_log_is_absolute_where_it_shows_it() {
+    let (log, _) = read_text(b"= Start\n@ ./t:[0x1157] + 0x10 0x20\n", 64);
+    assert_eq!(log.sites.sites[0].addressing, Addressing::Unknown);
+    let (log, _) = read_text(b"@ ./t:[0x401157] + 0x1 0x2\n@ ./t:(f+0x1)[0x401158] - 0x1\n", 64);
+    assert_eq!(log.sites.sites[0].addressing, Addressing::Absolute);
+    let (log, _) = read_text(b"@ ./t:[0x55a95f858157] + 0x1 0x2\n@ [0x1] - 0x1\n", 64);
+    assert!(log.sites.sites.iter().all(|site| site.addressing == Addressing::Absolute));
+}
+
+#[test]
+fn a_malformed_line_is_counted_and_the_first_is_shown() {
+    let (log, events) = read_text(b"= Start\nhello\n- 0x10\n- 0x5568f909d= Start\n4a0\n", 64);
+    assert_eq!(log.damage.malformed, 3);
+    let first = log.damage.first_malformed.unwrap();
+    assert_eq!((first.line, first.column, &first.text[..]), (2, 1, "hello"));
+    assert_eq!(events.len(), 1);
+}
+
+#[test]
+fn a_cut_last_line_is_not_taken_at_face_value() {
+    let (log, events) = read_text(b"+ 0x10 0x20\n+ 0x30 0x2", 64);
+    assert!(log.damage.cut);
+    assert_eq!(events.len(), 1);
+}
+
+#[test]
+fn what_a_killed_process_left_unfinished_is_told_from_damage() {
+    let text = b"+ 0x10 0x20\n\0\0\0\0\0\0\0\0gram:[0x1157] - 0x10\n\0\0\0\0\0+ 0x30 0x20\n\
+        \0\0\0\0\0\0\0\0x:[0x1] + 0x99 0x1\n@ ./t:[0x1\0\0\0+ 0x50 0x20\n\0\0\0";
+    let (log, events) = read_text(text, 7);
+    assert_eq!(events[1], Event::Unpublished { ptr: 0x10 });
+    assert_eq!(log.records, 3);
+    assert_eq!(log.damage.torn, 2);
+    assert_eq!(log.damage.malformed, 0);
+    assert!(!log.damage.cut);
+}
+
+#[test]
+fn a_newer_version_is_refused_by_name() {
+    let error = read_from(&b"# mtr log 2\n"[..], Path::new("x.mtrace"), 64, |_| {}).unwrap_err();
+    assert!(error.to_string().starts_with("x.mtrace:1: expected a log of version 1"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_chunk_size_reads_the_same(
+        text in "([@+<>=#!\\-] ?(./t:\\[0x1\\] )?[+\\-<>!]? ?0x[12]0 ?(0x2)?[\n\0]{1,2}){0,12}",
+        chunk in 1usize..50,
+    ) {
+        let (log, events) = read_text(text.as_bytes(), chunk);
+        let (whole, all) = read_text(text.as_bytes(), 1 << 16);
+        prop_assert_eq!(events, all);
+        prop_assert_eq!(log.damage, whole.damage);
+        prop_assert_eq!(log.sites.sites, whole.sites.sites);
+    }
+}

@@ -1,0 +1,120 @@
+//! What kind of file this is, by its first bytes.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use mtr_format::tail as layout;
+use mtr_format::text::decode::Line;
+
+use super::tail;
+use crate::error::Error;
+
+/// A kind of file that the commands know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An ELF file: a program or a library.
+    Program,
+    /// A log of libmtr.so.
+    OurLog,
+    /// A log of glibc's mtrace.
+    GlibcLog,
+    /// The tail of a log; [`crate::read::tail`] finds it by the name of its log.
+    Tail,
+}
+
+/// Bytes looked at.
+const FRONT: u64 = 64 << 10;
+
+/// Lines looked at: a fork can tear those at the front of a glibc log.
+const LINES: usize = 20;
+
+/// Tells what `path` is; anything unknown is an error that says what it looks like.
+pub fn sniff(path: &Path) -> Result<Kind, Error> {
+    let file = File::open(path).map_err(|source| Error::Open { path: path.into(), source })?;
+    let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        // A pipe would lose what is read here; it can only be a log.
+        return match metadata.is_dir() {
+            true => Err(Error::NotATrace { path: path.into(), found: "a folder".into() }),
+            false => Ok(Kind::GlibcLog),
+        };
+    }
+    let mut front = Vec::new();
+    file.take(FRONT).read_to_end(&mut front).map_err(unreadable)?;
+    match kind_of(&front) {
+        Ok(kind) => Ok(kind),
+        // All that a killed process recorded may be in its tail still.
+        Err(_) if front.iter().all(|b| *b == 0) && tail::tail_path(path).exists() => {
+            Ok(Kind::OurLog)
+        }
+        Err(found) => Err(Error::NotATrace { path: path.into(), found: found.into() }),
+    }
+}
+
+/// The kind of a file that begins with `front`, or what it looks like.
+fn kind_of(front: &[u8]) -> Result<Kind, &'static str> {
+    const OTHERS: [(&[u8], &str); 6] = [
+        (b"\x1f\x8b", "a gzip file (unpack it first)"),
+        (b"\x28\xb5\x2f\xfd", "a zstd file (unpack it first)"),
+        (b"\xfd7zXZ", "an xz file (unpack it first)"),
+        (b"#!", "a script"),
+        (b"PK\x03\x04", "a zip file"),
+        (b"!<arch>", "a static library"),
+    ];
+    if front.starts_with(b"\x7fELF") {
+        return Ok(Kind::Program);
+    }
+    if front.starts_with(&layout::MAGIC) {
+        return Ok(Kind::Tail);
+    }
+    if let Some((_, found)) = OTHERS.iter().find(|(magic, _)| front.starts_with(magic)) {
+        return Err(found);
+    }
+    let text = &front[front.iter().take_while(|b| **b == 0).count()..];
+    if text.starts_with(b"# mtr log ") {
+        return Ok(Kind::OurLog);
+    }
+    match text {
+        [] if front.is_empty() => return Err("an empty file"),
+        [] => return Err("nothing but NUL bytes"),
+        _ => {}
+    }
+    let lines = text.split(|b| matches!(b, b'\n' | 0)).take(LINES);
+    let known = |line| matches!(Line::parse(line), Line::Start | Line::End | Line::Record { .. });
+    if lines.clone().any(known) {
+        return Ok(Kind::GlibcLog);
+    }
+    match std::str::from_utf8(text) {
+        Ok(_) => Err("text that is no mtrace log"),
+        Err(error) if error.error_len().is_none() => Err("text that is no mtrace log"),
+        Err(_) => Err("a binary file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell() {
+        assert_eq!(kind_of(b"\x7fELF\x02\x01"), Ok(Kind::Program));
+        assert_eq!(kind_of(b"# mtr log 1\n"), Ok(Kind::OurLog));
+        assert_eq!(kind_of(b"\0\0\0# mtr log 1\n"), Ok(Kind::OurLog));
+        assert_eq!(kind_of(b"MTRTAIL1\0\0"), Ok(Kind::Tail));
+        assert_eq!(kind_of(b"= Start\n"), Ok(Kind::GlibcLog));
+        assert_eq!(kind_of(b"@ ./t:[0x1157] + 0x10 0x20\n"), Ok(Kind::GlibcLog));
+        assert_eq!(kind_of(b"+ 0x10 0x20\n"), Ok(Kind::GlibcLog));
+        assert_eq!(kind_of(b"4a0\n- 0x5568f909d= Start\n- 0x10\n"), Ok(Kind::GlibcLog));
+    }
+
+    #[test]
+    fn anything_else_is_named() {
+        assert_eq!(kind_of(b""), Err("an empty file"));
+        assert_eq!(kind_of(b"\0\0"), Err("nothing but NUL bytes"));
+        assert_eq!(kind_of(b"\x1f\x8b\x08"), Err("a gzip file (unpack it first)"));
+        assert_eq!(kind_of(b"hello\n"), Err("text that is no mtrace log"));
+        assert_eq!(kind_of(b"\x80\xffa\n"), Err("a binary file"));
+    }
+}

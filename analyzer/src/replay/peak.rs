@@ -1,0 +1,42 @@
+//! The moment of most live bytes.
+
+/// The first moment at which live bytes were largest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// Live bytes then.
+    pub bytes: u64,
+    /// Live blocks then.
+    pub blocks: u64,
+    /// Line of the log that reached it; 0 when nothing was ever live.
+    pub line: u64,
+    live: u64,
+    generation: u64,
+}
+
+impl Peak {
+    /// Rises with every new peak. A call site that last changed under an older generation had at
+    /// the peak what it has now, so its share is noted only when it changes next.
+    #[inline]
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    #[inline]
+    pub(super) fn raise(&mut self, size: u64, line: u64) {
+        self.live = self.live.saturating_add(size);
+        if self.live > self.bytes {
+            self.bytes = self.live;
+            self.line = line;
+            self.generation += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn lower(&mut self, size: u64) {
+        self.live = self.live.saturating_sub(size);
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live
+    }
+}

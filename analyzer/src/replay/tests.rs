@@ -1,0 +1,196 @@
+use super::*;
+use proptest::prelude::*;
+
+/// Replays lines of a log without places; the site is the number in front of the colon.
+fn replay_in(order: Order, lines: &[&str]) -> Outcome {
+    let mut replay = Replay::new(order);
+    for (number, text) in lines.iter().enumerate() {
+        let (site, text) = text.split_once(':').unwrap();
+        let site = site.parse().unwrap();
+        let line = number as u64 + 1;
+        match mtr_format::text::decode::Line::parse(text.trim().as_bytes()) {
+            mtr_format::text::decode::Line::Record { op, .. } => {
+                replay.event(Event::Record { op, site, line });
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    replay.finish()
+}
+
+fn replay(lines: &[&str]) -> Outcome {
+    replay_in(Order::Kept, lines)
+}
+
+#[test]
+fn a_realloc_is_one_allocation_and_one_free_with_its_full_new_size() {
+    let outcome = replay(&["0: + 0x10 0x10", "1: < 0x10", "1: > 0x10 0x18", "1: - 0x10"]);
+    let Totals { allocs, frees, bytes, live_blocks, .. } = outcome.totals;
+    assert_eq!((allocs, frees, bytes, live_blocks), (2, 2, 0x28, 0));
+}
+
+#[test]
+fn an_allocation_of_nothing_is_a_block() {
+    let outcome = replay(&["0: + 0x10 0"]);
+    assert_eq!((outcome.totals.live_blocks, outcome.totals.live_bytes), (1, 0));
+}
+
+#[test]
+fn a_failed_call_is_counted_apart() {
+    let outcome = replay(&["0: + 0x10 0x10", "0: + (nil) 0xff", "0: ! 0x10 0x100", "0: - 0x10"]);
+    let Totals { allocs, frees, failed, failed_bytes, .. } = outcome.totals;
+    assert_eq!((allocs, frees, failed, failed_bytes), (1, 1, 2, 0x1ff));
+    assert_eq!(outcome.faults, []);
+}
+
+#[test]
+fn a_realloc_that_failed_gives_its_block_back() {
+    let outcome = replay(&["0: + 0x10 0x10", "1: < 0x10", "1: ! 0x10 0x100"]);
+    assert_eq!(outcome.totals.live_bytes, 0x10);
+    assert_eq!(outcome.sites[0].live_blocks, 1);
+    let outcome = replay(&["0: + 0x10 0x10", "1: < 0x10", "1: ! 0x10 0x100", "0: - 0x10"]);
+    assert_eq!((outcome.totals.frees, outcome.faults.len()), (1, 0));
+}
+
+#[test]
+fn a_realloc_that_failed_among_others_gives_the_right_block_back() {
+    let outcome = replay(&[
+        "0: + 0x10 0x1",
+        "0: + 0x20 0x2",
+        "1: < 0x10",
+        "1: < 0x20",
+        "1: > 0x30 0x4",
+        "1: ! 0x20 0x8",
+    ]);
+    assert_eq!(outcome.totals.live_bytes, 0x2 + 0x4);
+}
+
+#[test]
+fn a_realloc_cut_short_by_a_kill_leaves_its_block_live() {
+    let outcome = replay(&["0: + 0x10 0x10", "1: < 0x10"]);
+    assert_eq!((outcome.totals.live_blocks, outcome.totals.frees), (1, 0));
+}
+
+#[test]
+fn a_failed_realloc_to_nothing_was_a_free_before_glibc_2_18() {
+    let outcome = replay(&["0: + 0x10 0x10", "1: ! 0x10 0"]);
+    assert_eq!((outcome.totals.live_blocks, outcome.totals.failed), (0, 0));
+}
+
+#[test]
+fn a_double_free_knows_who_allocated_and_who_freed_first() {
+    let outcome = replay(&["0: + 0x10 0x10", "1: - 0x10", "2: - 0x10", "2: - 0x10"]);
+    let [fault] = outcome.faults[..] else { panic!("{:?}", outcome.faults) };
+    assert_eq!(fault.kind, FaultKind::DoubleFree);
+    assert_eq!((fault.site, fault.allocated, fault.freed), (2, Some(0), Some(1)));
+    assert_eq!((fault.count, fault.line, fault.ptr), (2, 3, 0x10));
+    assert_eq!(outcome.totals.unknown_frees, 0);
+}
+
+#[test]
+fn a_free_of_an_address_never_seen_is_unknown() {
+    let outcome = replay(&["1: - 0x10", "1: < 0x20", "1: > 0x30 0x5"]);
+    assert_eq!(outcome.faults[0].kind, FaultKind::UnknownFree);
+    assert_eq!((outcome.totals.unknown_frees, outcome.totals.frees), (2, 0));
+    assert_eq!(outcome.totals.live_bytes, 5);
+}
+
+#[test]
+fn freeing_nothing_is_nothing() {
+    assert_eq!(replay(&["1: - (nil)"]), Outcome::default());
+}
+
+#[test]
+fn an_allocation_of_a_live_address_replaces_it() {
+    let outcome = replay(&["0: + 0x10 0x10", "1: + 0x10 0x20"]);
+    assert_eq!(outcome.faults[0].kind, FaultKind::DuplicateAlloc);
+    assert_eq!((outcome.faults[0].site, outcome.faults[0].allocated), (1, Some(0)));
+    assert_eq!((outcome.totals.live_blocks, outcome.totals.live_bytes), (1, 0x20));
+    assert_eq!(outcome.peak.bytes, 0x20);
+}
+
+#[test]
+fn a_free_that_glibc_wrote_behind_the_reuse_is_no_fault() {
+    let lines = ["0: + 0x10 0x10", "1: + 0x10 0x20", "0: - 0x10", "1: - 0x10"];
+    let outcome = replay_in(Order::Loose, &lines);
+    assert_eq!(outcome.faults, []);
+    assert_eq!((outcome.totals.late_frees, outcome.totals.live_blocks), (1, 0));
+    assert_eq!(outcome.totals.frees, 2);
+}
+
+#[test]
+fn an_announced_free_may_have_happened() {
+    let mut replay = Replay::new(Order::Kept);
+    let begin = |line| Event::Record { op: Op::Alloc { ptr: 0x10, size: 8 }, site: 0, line };
+    replay.event(begin(1));
+    replay.event(Event::Unpublished { ptr: 0x10 });
+    replay.event(begin(3));
+    replay.event(begin(4));
+    assert_eq!(replay.finish().faults[0].count, 1);
+}
+
+#[test]
+fn the_first_of_two_equal_peaks_is_the_peak() {
+    let outcome =
+        replay(&["0: + 0x10 0x10", "0: - 0x10", "1: + 0x20 0x8", "1: + 0x30 0x8", "1: - 0x30"]);
+    assert_eq!((outcome.peak.bytes, outcome.peak.blocks, outcome.peak.line), (0x10, 1, 1));
+    assert_eq!((outcome.sites[0].peak_bytes, outcome.sites[1].peak_bytes), (0x10, 0));
+}
+
+/// Any sequence of calls over a few addresses and sites, correct or not.
+fn any_events() -> impl Strategy<Value = Vec<Event>> {
+    let ops = (0..5, 0u64..6, 0u64..6, 0u64..50).prop_map(|(kind, ptr, new, size)| match kind {
+        0 | 1 => vec![Op::Alloc { ptr: ptr * 16, size }],
+        2 | 3 => vec![Op::Free { ptr: ptr * 16 }],
+        _ => vec![Op::ReallocFrom { ptr: ptr * 16 }, Op::ReallocTo { ptr: new * 16, size }],
+    });
+    proptest::collection::vec((ops, 0u32..4), 0..60).prop_map(|calls| {
+        let ops =
+            calls.into_iter().flat_map(|(ops, site)| ops.into_iter().map(move |op| (op, site)));
+        (1..).zip(ops).map(|(line, (op, site))| Event::Record { op, site, line }).collect()
+    })
+}
+
+/// Live blocks after each event, by brute force.
+fn history(events: &[Event]) -> Vec<Vec<(u64, u64, SiteId)>> {
+    let mut live: Vec<(u64, u64, SiteId)> = Vec::new();
+    let mut all = vec![Vec::new()];
+    for event in events {
+        let Event::Record { op, site, .. } = *event else { continue };
+        match op {
+            Op::Alloc { ptr, size } | Op::ReallocTo { ptr, size } if ptr != 0 => {
+                live.retain(|block| block.0 != ptr);
+                live.push((ptr, size, site));
+            }
+            Op::Free { ptr } | Op::ReallocFrom { ptr } => live.retain(|block| block.0 != ptr),
+            _ => {}
+        }
+        all.push(live.clone());
+    }
+    all
+}
+
+proptest! {
+    #[test]
+    fn the_peak_and_every_share_of_it_are_those_of_brute_force(events in any_events()) {
+        let mut replay = Replay::new(Order::Kept);
+        events.iter().for_each(|event| replay.event(*event));
+        let outcome = replay.finish();
+        let bytes = |live: &[(u64, u64, SiteId)]| live.iter().map(|block| block.1).sum::<u64>();
+        let history = history(&events);
+        let most = history.iter().map(|live| bytes(live)).max().unwrap();
+        let first = history.iter().position(|live| bytes(live) == most).unwrap();
+        prop_assert_eq!(outcome.peak.bytes, most);
+        prop_assert_eq!(outcome.peak.line, first as u64);
+        prop_assert_eq!(outcome.peak.blocks, history[first].len() as u64);
+        for (id, site) in outcome.sites.iter().enumerate() {
+            let share: Vec<_> =
+                history[first].iter().copied().filter(|block| block.2 == id as SiteId).collect();
+            prop_assert_eq!(site.peak_bytes, bytes(&share));
+            prop_assert_eq!(site.peak_blocks, share.len() as u64);
+        }
+        prop_assert_eq!(outcome.totals.allocs - outcome.totals.frees, outcome.totals.live_blocks);
+        let live: u64 = outcome.sites.iter().map(|site| site.live_bytes).sum();
+        prop_assert_eq!(live, outcome.totals.live_bytes);
+    }
+}

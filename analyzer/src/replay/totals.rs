@@ -1,0 +1,39 @@
+//! What memcheck's HEAP SUMMARY counts, counted the same way.
+
+/// Counts over a whole trace. A realloc is one allocation and one free, and all of its new size
+/// counts as allocated; a failed call is neither.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Allocations.
+    pub allocs: u64,
+    /// Ends of blocks that were live; `allocs - frees` blocks are live at the end.
+    pub frees: u64,
+    /// Requested bytes of all allocations.
+    pub bytes: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Requested bytes of all failed calls.
+    pub failed_bytes: u64,
+    /// Frees of blocks whose allocation the trace does not show.
+    pub unknown_frees: u64,
+    /// Frees that stood behind the reuse of their block, as in glibc's logs of several threads.
+    pub late_frees: u64,
+    /// Blocks live at the end.
+    pub live_blocks: u64,
+    /// Requested bytes live at the end.
+    pub live_bytes: u64,
+}
+
+impl Totals {
+    #[inline]
+    pub(super) fn begin(&mut self, size: u64) {
+        self.allocs += 1;
+        self.bytes = self.bytes.saturating_add(size);
+    }
+
+    #[cold]
+    pub(super) fn fail(&mut self, size: u64) {
+        self.failed += 1;
+        self.failed_bytes = self.failed_bytes.saturating_add(size);
+    }
+}

@@ -1,0 +1,245 @@
+//! The `#` lines of our logs, read.
+
+/// What a `#` line says. Names are escaped still; `escape::unescape` undoes that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meta<'a> {
+    /// `# mtr log VERSION`.
+    Version(u64),
+    /// `# id HEX`.
+    Id(u64),
+    /// `# session HEX`.
+    Session(u64),
+    /// `# pid PID`.
+    Pid(u64),
+    /// `# started SEC.NSEC TICKS`.
+    Started {
+        /// Wall-clock seconds since 1970.
+        seconds: u64,
+        /// And nanoseconds.
+        nanoseconds: u64,
+        /// Start time of the process, field 22 of /proc/PID/stat.
+        ticks: u64,
+    },
+    /// `# program PATH`.
+    Program(&'a [u8]),
+    /// `# arguments ARG...`, separated by blanks.
+    Arguments(&'a [u8]),
+    /// `# directory PATH`.
+    Directory(&'a [u8]),
+    /// `# addresses absolute` (false) or `relative` (true).
+    RelativeAddresses(bool),
+    /// `# start process` (false) or `mtrace` (true).
+    StartByMtrace(bool),
+    /// `# parent PID POSITION PATH`.
+    Parent {
+        /// Process ID of the parent.
+        pid: u64,
+        /// Byte position in its log at the fork.
+        position: Option<u64>,
+        /// Its log.
+        path: &'a [u8],
+    },
+    /// `# earlier PATH`.
+    Earlier(&'a [u8]),
+    /// `# module START END BIAS BUILDID PATH NAME`.
+    Module {
+        /// AVMA of the first mapping.
+        start: u64,
+        /// AVMA behind the last mapping.
+        end: u64,
+        /// AVMA - SVMA.
+        bias: u64,
+        /// Build ID in hex, empty for `-`.
+        build_id: &'a [u8],
+        /// Path of the file.
+        path: &'a [u8],
+        /// Name in the places of records.
+        name: &'a [u8],
+    },
+    /// `# unload START END`.
+    Unload {
+        /// AVMA of the first mapping.
+        start: u64,
+        /// AVMA behind the last mapping.
+        end: u64,
+    },
+    /// `# lost RECORDS ERRNO`.
+    Lost {
+        /// Records that could not be written so far.
+        records: u64,
+        /// Why.
+        errno: u64,
+    },
+    /// `# exit`.
+    Exit,
+    /// A comment, or a line of a newer version.
+    Unknown,
+}
+
+impl<'a> Meta<'a> {
+    /// Reads a line that begins with `#`; the error says what was expected.
+    pub fn parse(line: &'a [u8]) -> Result<Meta<'a>, &'static str> {
+        let text = line.strip_prefix(b"#").unwrap_or(line);
+        let text = text.strip_prefix(b" ").unwrap_or(text);
+        let mut values = Values { rest: text };
+        match values.word() {
+            b"mtr" => match values.word() {
+                b"log" => values.number().map(Meta::Version),
+                _ => return Ok(Meta::Unknown),
+            }
+            .ok_or("\"# mtr log\" and a version"),
+            b"id" => values.hex().map(Meta::Id).ok_or("\"# id\" and 16 hex digits"),
+            b"session" => values.hex().map(Meta::Session).ok_or("\"# session\" and hex digits"),
+            b"pid" => values.number().map(Meta::Pid).ok_or("\"# pid\" and a process ID"),
+            b"started" => started(&mut values).ok_or("\"# started SEC.NSEC TICKS\""),
+            b"program" => Ok(Meta::Program(values.rest)),
+            b"arguments" => Ok(Meta::Arguments(values.rest)),
+            b"directory" => Ok(Meta::Directory(values.rest)),
+            b"addresses" => match values.word() {
+                b"absolute" => Ok(Meta::RelativeAddresses(false)),
+                b"relative" => Ok(Meta::RelativeAddresses(true)),
+                _ => Err("\"# addresses absolute\" or \"# addresses relative\""),
+            },
+            b"start" => match values.word() {
+                b"process" => Ok(Meta::StartByMtrace(false)),
+                b"mtrace" => Ok(Meta::StartByMtrace(true)),
+                _ => Err("\"# start process\" or \"# start mtrace\""),
+            },
+            b"parent" => parent(&mut values).ok_or("\"# parent PID POSITION PATH\""),
+            b"earlier" => Ok(Meta::Earlier(values.rest)),
+            b"module" => module(&mut values).ok_or("\"# module START END BIAS BUILDID PATH NAME\""),
+            b"unload" => unload(&mut values).ok_or("\"# unload START END\""),
+            b"lost" => lost(&mut values).ok_or("\"# lost RECORDS ERRNO\""),
+            b"exit" => Ok(Meta::Exit),
+            _ => Ok(Meta::Unknown),
+        }
+    }
+}
+
+fn started<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
+    let time = values.word();
+    let point = time.iter().position(|b| *b == b'.')?;
+    let seconds = number(&time[..point])?;
+    let nanoseconds = number(&time[point + 1..])?;
+    Some(Meta::Started { seconds, nanoseconds, ticks: values.number()? })
+}
+
+fn parent<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
+    let pid = values.number()?;
+    let position = match values.word() {
+        b"-" => None,
+        position => Some(number(position)?),
+    };
+    Some(Meta::Parent { pid, position, path: values.rest })
+}
+
+fn module<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
+    let (start, end, bias) = (values.number()?, values.number()?, values.number()?);
+    let build_id = match values.word() {
+        b"-" => &[],
+        id if id.iter().all(u8::is_ascii_hexdigit) && id.len() % 2 == 0 => id,
+        _ => return None,
+    };
+    let path = values.word();
+    Some(Meta::Module { start, end, bias, build_id, path, name: values.word() })
+}
+
+fn unload<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
+    Some(Meta::Unload { start: values.number()?, end: values.number()? })
+}
+
+fn lost<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
+    Some(Meta::Lost { records: values.number()?, errno: values.number()? })
+}
+
+/// The values of a line that are not read yet.
+struct Values<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Values<'a> {
+    /// Up to the next blank; empty at the end and for an empty value.
+    fn word(&mut self) -> &'a [u8] {
+        let length = self.rest.iter().position(|b| *b == b' ').unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(length);
+        self.rest = rest.get(1..).unwrap_or_default();
+        word
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        number(self.word())
+    }
+
+    fn hex(&mut self) -> Option<u64> {
+        digits(self.word(), 16)
+    }
+}
+
+/// Decimal unless it begins with `0x`.
+fn number(word: &[u8]) -> Option<u64> {
+    match word {
+        [b'0', b'x', hex @ ..] => digits(hex, 16),
+        decimal => digits(decimal, 10),
+    }
+}
+
+fn digits(word: &[u8], radix: u32) -> Option<u64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0u64, |value, byte| {
+        let digit = char::from(*byte).to_digit(radix)?;
+        value.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_format_document_is_read() {
+        let lines: [(&str, Meta<'_>); 12] = [
+            ("# mtr log 1", Meta::Version(1)),
+            ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),
+            ("# pid 4711", Meta::Pid(4711)),
+            (
+                "# started 1790000000.123456789 88231",
+                Meta::Started { seconds: 1_790_000_000, nanoseconds: 123_456_789, ticks: 88_231 },
+            ),
+            ("# program /home/ann/t\\040mtrace", Meta::Program(b"/home/ann/t\\040mtrace")),
+            ("# arguments ./t -v", Meta::Arguments(b"./t -v")),
+            ("# addresses absolute", Meta::RelativeAddresses(false)),
+            ("# start mtrace", Meta::StartByMtrace(true)),
+            ("# parent 12 - t.mtrace", Meta::Parent { pid: 12, position: None, path: b"t.mtrace" }),
+            (
+                "# module 0x1000 0x2000 0x0 9d1ce2 /bin/t ./t",
+                Meta::Module {
+                    start: 0x1000,
+                    end: 0x2000,
+                    bias: 0,
+                    build_id: b"9d1ce2",
+                    path: b"/bin/t",
+                    name: b"./t",
+                },
+            ),
+            ("# lost 17 28", Meta::Lost { records: 17, errno: 28 }),
+            ("# exit", Meta::Exit),
+        ];
+        for (line, meta) in lines {
+            assert_eq!(Meta::parse(line.as_bytes()), Ok(meta), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_comment_and_a_word_of_a_newer_version_are_unknown() {
+        assert_eq!(Meta::parse(b"#"), Ok(Meta::Unknown));
+        assert_eq!(Meta::parse(b"# colour blue"), Ok(Meta::Unknown));
+    }
+
+    #[test]
+    fn a_known_word_with_wrong_values_says_what_was_expected() {
+        assert_eq!(Meta::parse(b"# unload 0x1000"), Err("\"# unload START END\""));
+        assert_eq!(Meta::parse(b"# pid x"), Err("\"# pid\" and a process ID"));
+    }
+}
