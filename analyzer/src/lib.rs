@@ -6,8 +6,8 @@
 //!
 //! This is not a library for other tools to build on: it serves `mtr-report` and `mtr-run`.
 
-pub mod read; // 1. bytes of a trace -> events and call sites
-pub mod symbolize; // 2. call site -> function, file:line, inlined frames
-pub mod replay; // 3. events -> live blocks, totals, peak, faults
+pub mod output;
 pub mod profile; // 4. the result: plain data
-pub mod output; // 5. one file per output format
+pub mod read; // 1. bytes of a trace -> events and call sites
+pub mod replay; // 3. events -> live blocks, totals, peak, faults
+pub mod symbolize; // 2. call site -> function, file:line, inlined frames // 5. one file per output format

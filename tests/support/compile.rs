@@ -10,7 +10,11 @@ pub(crate) fn repository() -> &'static Path {
 
 /// A source of examples/.
 pub(crate) fn example(name: &str) -> PathBuf {
-    repository().join("examples").join(name).canonicalize().unwrap_or_else(|e| panic!("{name}: {e}"))
+    repository()
+        .join("examples")
+        .join(name)
+        .canonicalize()
+        .unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 /// A source of tests/programs/.

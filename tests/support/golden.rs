@@ -10,7 +10,8 @@ pub(crate) fn compare_with_golden(name: &str, actual: &str) -> Result<(), String
         std::fs::write(&path, actual).unwrap();
         return Ok(());
     }
-    let expected = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let expected =
+        std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     if expected == actual {
         return Ok(());
     }

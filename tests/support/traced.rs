@@ -141,3 +141,12 @@ impl Run {
         )
     }
 }
+
+impl Run {
+    /// A run that was started otherwise and left its log at `path`.
+    pub(crate) fn of_log(path: PathBuf) -> Self {
+        let status = ExitStatus::from_raw(0);
+        let output = Output { status, stdout: Vec::new(), stderr: Vec::new() };
+        Run { what: format!("log {}", path.display()), output, path }
+    }
+}

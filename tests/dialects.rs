@@ -1,0 +1,115 @@
+//! Logs that other tracers wrote: the figures of the report, each golden file checked by hand
+//! against the log, and the faults that are in a log.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use support::*;
+
+fn cases(folder: &str) -> PathBuf {
+    repository().join("tests/cases").join(folder).canonicalize().unwrap()
+}
+
+/// The first lines of a report in one form, whatever stands around them.
+fn summary_of(log: &Path) -> Result<String, String> {
+    let report = mtr_report([log]);
+    if !report.status.success() {
+        return Err(report.description());
+    }
+    let Summary { in_use_bytes, in_use_blocks, allocations, frees, allocated_bytes } =
+        report.summary();
+    Ok(format!(
+        "in use at exit: {in_use_bytes} bytes in {in_use_blocks} blocks\n\
+         total heap usage: {allocations} allocs, {frees} frees, {allocated_bytes} bytes allocated\n"
+    ))
+}
+
+#[test]
+fn the_figures_of_recorded_logs_are_right() {
+    let mut failures = Vec::new();
+    let mut compared = 0;
+    for folder in ["classic", "logs"] {
+        for entry in std::fs::read_dir(cases(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|e| e != "log") {
+                continue;
+            }
+            compared += 1;
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let result = summary_of(&path).and_then(|actual| {
+                compare_with_golden(&format!("report/{folder}-{name}.txt"), &actual)
+            });
+            failures.extend(result.err());
+        }
+    }
+    assert!(compared >= 17, "only {compared} logs");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_classic_log_without_a_map_shows_the_three_blocks_with_their_sizes() {
+    for (log, bytes, blocks) in [("pie.log", 456, 3), ("no-pie.log", 456, 3)] {
+        let report = mtr_report([cases("classic").join(log)]).without_faults();
+        let summary = report.summary();
+        assert_eq!((summary.in_use_bytes, summary.in_use_blocks), (bytes, blocks), "{log}");
+    }
+    // Without the program nothing can be resolved: the addresses are shown, not guessed at.
+    let report = mtr_report([cases("classic").join("pie.log")]).succeeded();
+    for address in ["55555555518c", "5555555551a5"] {
+        assert!(report.text.contains(address), "{address}: {}", report.description());
+    }
+}
+
+#[test]
+fn the_same_run_in_three_dialects_gives_the_same_figures() {
+    let folder = Folder::new("dialects");
+    let dialects = [
+        // glibc <= 2.33, 2.34, >= 2.35
+        ["[0x55a95f858157]", "(main+0x1d)[0x55a95f858186]"],
+        ["[0x55a95f858157]", "(main+1d)[0x55a95f858186]"],
+        ["[0x1157]", "(main+1d)[0x1186]"],
+    ];
+    let reports = dialects.map(|[first, second]| {
+        let path = folder.join("log");
+        let text = format!(
+            "= Start\n\
+             @ ./t:{first} + 0x55a960000010 0x64\n\
+             @ ./t:{second} + 0x55a960000100 0x32\n\
+             @ ./t:{second} < 0x55a960000010\n\
+             @ ./t:{second} > 0x55a960000200 0xc8\n\
+             @ ./t:{first} ! 0x55a960000200 0xffffffffffff\n\
+             @ ./t:{first} + (nil) 0xffffffffffff\n\
+             @ ./t:{first} - 0x55a960000100\n\
+             = End\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        mtr_report([&path]).without_faults().summary()
+    });
+    let expected = Summary {
+        in_use_bytes: 200,
+        in_use_blocks: 1,
+        allocations: 3,
+        frees: 2,
+        allocated_bytes: 350,
+    };
+    assert_eq!(reports, [expected; 3]);
+}
+
+#[test]
+fn faults_in_a_log_are_reported() {
+    // Also the proof that `without_faults` of the other tests can fail.
+    let folder = Folder::new("dialects-faults");
+    let faulty = [
+        ("an unknown free", "@ ./t:[0x1157] - 0x20\n", "0x1157"),
+        ("a double free", "@ ./t:[0x1157] - 0x10\n@ ./t:[0x1168] - 0x10\n", "0x1168"),
+        ("a duplicate", "@ ./t:[0x1157] + 0x10 0x1\n", "0x1157"),
+    ];
+    for (what, lines, place) in faulty {
+        let path = folder.join("log");
+        std::fs::write(&path, format!("= Start\n@ ./t:[0x1146] + 0x10 0x64\n{lines}")).unwrap();
+        let report = mtr_report([&path]).succeeded();
+        assert!(!report.faults().is_empty(), "{what} is not reported: {}", report.description());
+        let place = place.trim_start_matches("0x");
+        assert!(report.text.contains(place), "{what}: no place {place}: {}", report.description());
+    }
+}
