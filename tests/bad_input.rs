@@ -152,7 +152,7 @@ fn a_foreign_or_broken_tail_is_said_and_does_not_hide_the_log() {
     foreign[8] = 2; // another log's
     foreign[16..20].copy_from_slice(&4096u32.to_le_bytes());
     foreign[20..24].copy_from_slice(&1u32.to_le_bytes());
-    foreign[4096 + 200..4096 + 230].copy_from_slice(b"@ [0x1158] + 0x55a960000020 0x1");
+    foreign[4096 + 200..4096 + 231].copy_from_slice(b"@ [0x1158] + 0x55a960000020 0x1");
     let tails: [&[u8]; 4] = [b"", b"MTRTAIL1", &foreign[..4096], &foreign];
     for tail in tails {
         std::fs::write(tail_of(&path), tail).unwrap();

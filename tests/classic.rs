@@ -71,7 +71,7 @@ fn finds_the_three_leaks(run: &Run, program: &Path) {
 /// glibc's script lists the live blocks of our log and complains of nothing.
 #[track_caller]
 fn the_script_agrees(log: &Log) {
-    let Some((blocks, others)) = mtrace_script(&log.path) else {
+    let Some(Script { blocks, others }) = mtrace_script(&log.path) else {
         return skip("the log, by glibc's script", "mtrace is not installed");
     };
     let live: Vec<(u64, u64)> =

@@ -33,7 +33,7 @@ fn behaves_the_same(folder: &Folder, program: &Path, arguments: &[&str]) -> Vec<
         log.is_sound();
         if log.notes("parent").is_empty() {
             log.is_in_order();
-            assert!(log.records().count() > 10, "{what}: {} records", log.records().count());
+            assert!(log.records().next().is_some(), "{what}: no records");
         }
         assert!(log.notes("program").len() == 1, "{what}: {}", log.path.display());
         let report = mtr_report([&log.path]).without_faults();

@@ -1,6 +1,6 @@
 //! A slow and obvious reader of mtrace logs, written from docs/log-format.md alone: the oracle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,8 @@ pub(crate) enum Item {
     /// `= Start`, `= End`
     Mark(String),
     Record(Record),
+    /// A free of this address had begun when the process died: it may be free from here on.
+    Announced(u64),
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +163,7 @@ impl Log {
                     let rest = &line[nul + 1..];
                     // The end of a line whose beginning had not been stored yet.
                     if !rest.first().is_some_and(|b| b"@#=+-<>!".contains(b)) {
+                        self.items.extend(announced(rest).map(Item::Announced));
                         continue;
                     }
                     rest
@@ -280,20 +283,35 @@ impl Log {
     /// What is out of order, as a program that is traced from its beginning cannot have it.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut live = BTreeMap::new();
+        let mut may_be_free = BTreeSet::new();
         let mut faults = Vec::new();
-        for (number, record) in self.records().enumerate() {
+        for (number, item) in self.items.iter().enumerate() {
+            let record = match item {
+                Item::Record(record) => record,
+                Item::Announced(address) => {
+                    may_be_free.insert(*address);
+                    continue;
+                }
+                _ => continue,
+            };
             if let Some(address) = record.freed()
                 && live.remove(&address).is_none()
             {
-                faults.push(format!("record {number} frees what is not live: {record:?}"));
+                faults.push(format!("item {number} frees what is not live: {record:?}"));
             }
             if let Some((address, _)) = record.allocated()
                 && let Some(earlier) = live.insert(address, number)
+                && !may_be_free.remove(&address)
             {
-                faults.push(format!("record {number} repeats record {earlier}: {record:?}"));
+                faults.push(format!("item {number} repeats item {earlier}: {record:?}"));
             }
         }
         faults
+    }
+
+    /// Frees that had begun when the process died.
+    pub(crate) fn announced(&self) -> usize {
+        self.items.iter().filter(|item| matches!(item, Item::Announced(_))).count()
     }
 
     /// The records of the blocks that are live at the end, by address.
@@ -386,6 +404,14 @@ fn lay_over(log: &mut Vec<u8>, tail: &[u8]) -> Result<(), String> {
     match log.windows(id.len()).take(4096).any(|w| w == id.as_bytes()) {
         true => Ok(()),
         false => Err(format!("the tail is that of another log: {id}")),
+    }
+}
+
+/// The address of a free or realloc whose line had not been begun: `... - PTR` or `... < PTR`.
+fn announced(rest: &[u8]) -> Option<u64> {
+    match rest.split(|b| *b == b' ').collect::<Vec<_>>()[..] {
+        [.., b"-" | b"<", address] => pointer(address),
+        _ => None,
     }
 }
 

@@ -20,5 +20,5 @@ pub(crate) use folder::Folder;
 pub(crate) use golden::compare_with_golden;
 pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, tail_of};
 pub(crate) use report::{Report, Summary, mtr_report};
-pub(crate) use tools::{Location, addr2line, find_tool, mtrace_script, need, skip};
+pub(crate) use tools::{Location, Script, addr2line, find_tool, mtrace_script, need, skip};
 pub(crate) use traced::{Run, Traced, clean_command, library, mtr_run, run_plain};

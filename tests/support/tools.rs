@@ -66,8 +66,17 @@ pub(crate) fn addr2line(module: &Path, addresses: &[u64]) -> Vec<Option<Location
         .collect()
 }
 
-/// The blocks (address, size) that glibc's `mtrace` script lists as not freed, and its other lines.
-pub(crate) fn mtrace_script(log: &Path) -> Option<(Vec<(u64, u64)>, Vec<String>)> {
+/// What glibc's `mtrace` script says of a log.
+#[derive(Debug)]
+pub(crate) struct Script {
+    /// Address and size of the blocks that are not freed, by address.
+    pub(crate) blocks: Vec<(u64, u64)>,
+    /// Its other lines.
+    pub(crate) others: Vec<String>,
+}
+
+/// Runs glibc's `mtrace` script, where it is installed, in its one-argument form.
+pub(crate) fn mtrace_script(log: &Path) -> Option<Script> {
     let script = find_tool("mtrace")?;
     let output = clean_command(script).arg(log).output().expect("mtrace");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -86,7 +95,7 @@ pub(crate) fn mtrace_script(log: &Path) -> Option<(Vec<(u64, u64)>, Vec<String>)
         }
     }
     blocks.sort_unstable();
-    Some((blocks, others))
+    Some(Script { blocks, others })
 }
 
 fn hex(word: &str) -> u64 {

@@ -8,8 +8,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 /// libmtr.so of this build.
 pub(crate) fn library() -> &'static str {
-    let path = option_env!("MTR_LIBRARY")
-        .expect("MTR_LIBRARY was not set when this test was compiled: analyzer/build.rs does that");
+    let Some(path) = option_env!("MTR_LIBRARY") else {
+        panic!("MTR_LIBRARY was not set when this test was compiled: analyzer/build.rs does that")
+    };
     assert!(
         !path.contains([' ', ':']),
         "{path}: the loader splits LD_PRELOAD at blanks and colons; build elsewhere"
