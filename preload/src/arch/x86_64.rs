@@ -1,0 +1,142 @@
+//! x86_64: system calls, the return address of a hook, and two instructions that Rust has no name
+//! for.
+
+use core::arch::asm;
+use core::sync::atomic::AtomicU64;
+
+/// Exports `$name`, which passes its first `$count` arguments and its return address on to `$body`.
+///
+/// Stable Rust cannot read the return address of the function it is in; at the first instruction of
+/// a naked one it is on top of the stack.
+macro_rules! hook {
+    ($name:ident, 0, $body:path) => { $crate::arch::hook!(@ $name, "rdi", $body); };
+    ($name:ident, 1, $body:path) => { $crate::arch::hook!(@ $name, "rsi", $body); };
+    ($name:ident, 2, $body:path) => { $crate::arch::hook!(@ $name, "rdx", $body); };
+    ($name:ident, 3, $body:path) => { $crate::arch::hook!(@ $name, "rcx", $body); };
+    (@ $name:ident, $register:literal, $body:path) => {
+        /// Hook, see the list in hooks.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C library: it is what the program calls in its
+        /// place.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "endbr64",
+                concat!("mov ", $register, ", [rsp]"),
+                "jmp {body}",
+                body = sym $body,
+            )
+        }
+    };
+}
+pub(crate) use hook;
+
+/// Exports `$name`, which jumps to what `real::optional($index, return address)` names, with its
+/// (up to three) arguments as they are: no frame of ours is on the stack of the function behind it.
+macro_rules! forwarding_hook {
+    ($name:ident, $index:expr) => {
+        /// Hook, see the list in hooks.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C or C++ library.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        #[allow(non_snake_case)] // the names are those of the C++ ABI
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "endbr64",
+                "push rdi",
+                "push rsi",
+                "push rdx",
+                "mov edi, {index}",
+                "mov rsi, [rsp + 24]",
+                "call {optional}",
+                "pop rdx",
+                "pop rsi",
+                "pop rdi",
+                "jmp rax",
+                index = const $index,
+                optional = sym $crate::real::optional,
+            )
+        }
+    };
+}
+pub(crate) use forwarding_hook;
+
+/// System call without libc: it is no cancellation point and leaves errno alone. Returns the
+/// kernel's result, `-errno` for an error.
+///
+/// # Safety
+/// As the system call itself: the arguments are what it expects.
+#[inline]
+pub(crate) unsafe fn syscall(number: libc::c_long, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
+    let result: isize;
+    // SAFETY: the kernel clobbers rcx and r11 only; what the call does to memory is the caller's
+    // responsibility, and `asm!` without `nomem` makes the compiler assume that it may do anything.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// `fetch_add` of a process with one thread: one instruction, so a signal handler sees it done or
+/// not begun, but without the bus lock that other threads would need (about 5 ns less).
+#[inline(always)]
+pub(crate) fn fetch_add_single_threaded(counter: &AtomicU64, increase: u64) -> u64 {
+    let mut value = increase;
+    // SAFETY: `counter` is valid for reads and writes as a reference to an atomic.
+    unsafe {
+        asm!(
+            "xadd [{counter}], {value}",
+            counter = in(reg) counter.as_ptr(),
+            value = inout(reg) value,
+            options(nostack),
+        );
+    }
+    value
+}
+
+/// Copies 8 bytes in one store that the compiler moves no other store behind.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of 8 bytes.
+#[inline(always)]
+pub(crate) unsafe fn publish_8_bytes(to: *mut u8, from: *const u8) {
+    // SAFETY: the caller vouches for the pointers. x86 keeps stores in order, so who sees this one
+    // sees all before it.
+    unsafe {
+        let bytes = from.cast::<u64>().read_unaligned();
+        asm!("mov [{to}], {bytes}", to = in(reg) to, bytes = in(reg) bytes, options(nostack));
+    }
+}
+
+/// Whether one of `len` bytes is NUL. Other threads may be storing there.
+///
+/// # Safety
+/// `at` is valid for reads of `len` bytes and both are multiples of 64.
+pub(crate) unsafe fn contains_nul(at: *const u8, len: usize) -> bool {
+    use core::arch::x86_64::*;
+    for offset in (0..len).step_by(64) {
+        // SAFETY: SSE2 is part of x86_64, and `offset + 64` is at most `len`.
+        let found = unsafe {
+            let chunk = at.add(offset).cast::<__m128i>();
+            let first = _mm_min_epu8(_mm_load_si128(chunk), _mm_load_si128(chunk.add(1)));
+            let second = _mm_min_epu8(_mm_load_si128(chunk.add(2)), _mm_load_si128(chunk.add(3)));
+            let least = _mm_min_epu8(first, second);
+            _mm_movemask_epi8(_mm_cmpeq_epi8(least, _mm_setzero_si128()))
+        };
+        if found != 0 {
+            return true;
+        }
+    }
+    false
+}

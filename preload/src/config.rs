@@ -1,0 +1,135 @@
+//! What the environment asks for, read once: the program may change its environment later.
+
+use core::ffi::{CStr, c_char};
+
+use crate::global::{Global, Path, Scratch, Text};
+use crate::modules::c_str;
+use crate::sys;
+
+/// Settings, with the environment variable that sets each. All hold for the fork's children too.
+pub(crate) struct Config {
+    /// `MTR_OUTPUT`, else `MALLOC_TRACE`, else `mtr.%e.%p.mtrace`: where the log goes, with `%`
+    /// still in it (log/path.rs); absolute.
+    pub(crate) output: Path,
+    /// `MTR_ADDRESSES=relative`: addresses as glibc >= 2.35 writes them. Default: absolute.
+    pub(crate) relative_addresses: bool,
+    /// `MTR_START=process` or `mtrace`. Default: `mtrace` for a program that calls mtrace(), else
+    /// `process`.
+    pub(crate) start: Start,
+    /// `MTR_TRACE_CHILDREN=no`: children are not traced. Default: yes.
+    pub(crate) trace_children: bool,
+    /// `MTR_RUN_PID`: the mtr-run whose direct child this may be; 0 for none.
+    pub(crate) run_pid: i32,
+    /// `MTR_SESSION`: the run of mtr-run, empty without one.
+    pub(crate) session: Text<32>,
+    /// argv[0].
+    pub(crate) program_name: Path,
+    /// The current folder at the start.
+    pub(crate) directory: Path,
+}
+
+/// What switches recording on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Not said: the program's imports decide.
+    ByProgram,
+    /// The first allocation.
+    Process,
+    /// The program's call of mtrace().
+    Mtrace,
+}
+
+static CONFIG: Global<Config> = Global::new(Config {
+    output: Path::EMPTY,
+    relative_addresses: false,
+    start: Start::ByProgram,
+    trace_children: true,
+    run_pid: 0,
+    session: Text::EMPTY,
+    program_name: Path::EMPTY,
+    directory: Path::EMPTY,
+});
+
+/// The settings; defaults before [`read`].
+pub(crate) fn get() -> &'static Config {
+    // SAFETY: written by the starting thread only, before anything else runs.
+    unsafe { CONFIG.get() }
+}
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// The value of an environment variable.
+pub(crate) fn variable(name: &[u8]) -> Option<&'static [u8]> {
+    // SAFETY: `environ` is a list of C strings that ends with NULL, or NULL before libc is ready.
+    unsafe {
+        let mut entry = environ;
+        while let Some(text) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
+            let text = text.to_bytes();
+            if text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&b'=')) {
+                return text.get(name.len() + 1..);
+            }
+            entry = entry.add(1);
+        }
+    }
+    None
+}
+
+/// Reads the settings. An error names what is wrong with which variable.
+///
+/// # Safety
+/// The caller is the thread that starts the log.
+pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
+    // SAFETY: the caller's promise.
+    let config = unsafe { CONFIG.get_mut() };
+    if let Some(mut buffer) = Scratch::<{ libc::PATH_MAX as usize + 1 }>::new() {
+        if let Ok(folder) = sys::getcwd(buffer.space()) {
+            config.directory.push(folder);
+        }
+        if let Ok(arguments) = sys::read_file(c"/proc/self/cmdline", buffer.space()) {
+            config.program_name.push(arguments.split(|byte| *byte == 0).next().unwrap_or(&[]));
+        }
+    }
+    let set = |name: &[u8]| variable(name).filter(|value| !value.is_empty());
+    let template = set(b"MTR_OUTPUT").or_else(|| set(b"MALLOC_TRACE"));
+    let template = template.unwrap_or(b"mtr.%e.%p.mtrace");
+    if template.first() != Some(&b'/') {
+        // A percent sign of the folder's own must not be taken for a placeholder.
+        for byte in config.directory.as_bytes() {
+            config.output.push(if *byte == b'%' { b"%%" } else { core::slice::from_ref(byte) });
+        }
+        config.output.push(b"/");
+    }
+    config.output.push(template);
+    if config.output.is_cut() {
+        return Err(c"the path of the log is longer than 4095 bytes");
+    }
+    config.relative_addresses = match set(b"MTR_ADDRESSES") {
+        None | Some(b"absolute") => false,
+        Some(b"relative") => true,
+        Some(_) => return Err(c"MTR_ADDRESSES must be 'absolute' or 'relative'"),
+    };
+    config.start = match set(b"MTR_START") {
+        None => Start::ByProgram,
+        Some(b"process") => Start::Process,
+        Some(b"mtrace") => Start::Mtrace,
+        Some(_) => return Err(c"MTR_START must be 'process' or 'mtrace'"),
+    };
+    config.trace_children = match set(b"MTR_TRACE_CHILDREN") {
+        None | Some(b"yes") => true,
+        Some(b"no") => false,
+        Some(_) => return Err(c"MTR_TRACE_CHILDREN must be 'yes' or 'no'"),
+    };
+    if !matches!(set(b"MTR_TRACE_FORMAT"), None | Some(b"mtrace")) {
+        return Err(c"MTR_TRACE_FORMAT must be 'mtrace'");
+    }
+    config.run_pid = set(b"MTR_RUN_PID").and_then(parse).unwrap_or(0) as i32;
+    config.session.push(set(b"MTR_SESSION").unwrap_or(&[]));
+    Ok(())
+}
+
+/// A decimal number.
+pub(crate) fn parse(digits: &[u8]) -> Option<u64> {
+    core::str::from_utf8(digits).ok()?.parse().ok()
+}

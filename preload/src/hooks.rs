@@ -1,0 +1,191 @@
+//! The hooked functions: the only symbols that libmtr.so exports.
+//!
+//! Each passes on to the real function and records. The order of the two is what keeps the log in
+//! order, see log/record.rs.
+
+use core::ffi::{c_int, c_void};
+
+use crate::arch::{forwarding_hook, hook};
+use crate::log::record;
+use crate::real::{self, FREE_SIZED, arena};
+use crate::{dlclose as unload, lifecycle};
+
+type Ptr = *mut c_void;
+
+// Name, number of arguments, body. The body gets the return address as one more.
+hook!(malloc, 1, malloc_body);
+hook!(calloc, 2, calloc_body);
+hook!(realloc, 2, realloc_body);
+hook!(reallocarray, 3, reallocarray_body);
+hook!(free, 1, free_body);
+hook!(cfree, 1, free_body);
+hook!(posix_memalign, 3, posix_memalign_body);
+hook!(aligned_alloc, 2, aligned_alloc_body);
+hook!(memalign, 2, memalign_body);
+hook!(valloc, 1, valloc_body);
+hook!(pvalloc, 1, pvalloc_body);
+hook!(malloc_usable_size, 1, malloc_usable_size_body);
+hook!(mtrace, 0, mtrace_body);
+hook!(muntrace, 0, muntrace_body);
+hook!(dlclose, 1, dlclose_body);
+
+// Name, index in real::OPTIONAL_NAMES. These leave no frame: the free that they end in is recorded,
+// with the caller of delete as its place, as it is without us.
+forwarding_hook!(_ZdlPv, 0);
+forwarding_hook!(_ZdaPv, 1);
+forwarding_hook!(_ZdlPvm, 2);
+forwarding_hook!(_ZdaPvm, 3);
+forwarding_hook!(_ZdlPvSt11align_val_t, 4);
+forwarding_hook!(_ZdaPvSt11align_val_t, 5);
+forwarding_hook!(_ZdlPvmSt11align_val_t, 6);
+forwarding_hook!(_ZdaPvmSt11align_val_t, 7);
+forwarding_hook!(_ZdlPvRKSt9nothrow_t, 8);
+forwarding_hook!(_ZdaPvRKSt9nothrow_t, 9);
+forwarding_hook!(_ZdlPvSt11align_val_tRKSt9nothrow_t, 10);
+forwarding_hook!(_ZdaPvSt11align_val_tRKSt9nothrow_t, 11);
+forwarding_hook!(free_sized, FREE_SIZED);
+forwarding_hook!(free_aligned_sized, FREE_SIZED + 1);
+
+/// Whether a call failed because it was wrong, not because there is no memory. glibc's mtrace
+/// records the latter only.
+#[cold]
+fn was_invalid() -> bool {
+    // SAFETY: errno of this thread, set by the call that just failed.
+    unsafe { *libc::__errno_location() == libc::EINVAL }
+}
+
+extern "C" fn malloc_body(size: usize, return_address: usize) -> Ptr {
+    // SAFETY: the caller's arguments, passed on; so in all hooks.
+    let new = unsafe { real::malloc()(size) };
+    record::alloc(new as usize, size, return_address);
+    new
+}
+
+extern "C" fn calloc_body(count: usize, size: usize, return_address: usize) -> Ptr {
+    // SAFETY: see malloc_body.
+    let new = unsafe { real::calloc()(count, size) };
+    if let Some(size) = count.checked_mul(size) {
+        record::alloc(new as usize, size, return_address);
+    }
+    new
+}
+
+extern "C" fn free_body(old: Ptr, return_address: usize) {
+    if old.is_null() || arena::contains(old as usize) {
+        return;
+    }
+    record::free(old as usize, return_address);
+    // SAFETY: see malloc_body.
+    unsafe { real::free()(old) }
+}
+
+extern "C" fn realloc_body(old: Ptr, size: usize, return_address: usize) -> Ptr {
+    if old.is_null() {
+        // SAFETY: see malloc_body.
+        let new = unsafe { real::realloc()(old, size) };
+        if new.is_null() {
+            record::realloc_of_null_failed(size, return_address);
+        } else {
+            record::alloc(new as usize, size, return_address);
+        }
+        return new;
+    }
+    if arena::contains(old as usize) {
+        let new = malloc_body(size, return_address);
+        // SAFETY: `old` is a block of the arena, `new` one of `size` bytes or NULL.
+        unsafe { arena::copy(old, new, size) };
+        return new;
+    }
+    record::realloc(old as usize, size, return_address, || {
+        // SAFETY: see malloc_body.
+        unsafe { real::realloc()(old, size) as usize }
+    }) as Ptr
+}
+
+extern "C" fn reallocarray_body(old: Ptr, count: usize, size: usize, return_address: usize) -> Ptr {
+    // As in glibc, which hands the product to realloc by a jump.
+    match count.checked_mul(size) {
+        Some(size) => realloc_body(old, size, return_address),
+        None => {
+            // SAFETY: errno of this thread.
+            unsafe { *libc::__errno_location() = libc::ENOMEM };
+            core::ptr::null_mut()
+        }
+    }
+}
+
+extern "C" fn posix_memalign_body(
+    out: *mut Ptr,
+    align: usize,
+    size: usize,
+    return_address: usize,
+) -> c_int {
+    // SAFETY: see malloc_body.
+    let result = unsafe { real::posix_memalign()(out, align, size) };
+    match result {
+        // SAFETY: the real function has just written there.
+        0 => record::alloc(unsafe { *out } as usize, size, return_address),
+        libc::ENOMEM => record::alloc(0, size, return_address),
+        _ => {}
+    }
+    result
+}
+
+extern "C" fn aligned_alloc_body(align: usize, size: usize, return_address: usize) -> Ptr {
+    // SAFETY: see malloc_body.
+    let new = unsafe { real::aligned_alloc()(align, size) };
+    if !new.is_null() || !was_invalid() {
+        record::alloc(new as usize, size, return_address);
+    }
+    new
+}
+
+extern "C" fn memalign_body(align: usize, size: usize, return_address: usize) -> Ptr {
+    // SAFETY: see malloc_body.
+    let new = unsafe { real::memalign()(align, size) };
+    if !new.is_null() || !was_invalid() {
+        record::alloc(new as usize, size, return_address);
+    }
+    new
+}
+
+extern "C" fn valloc_body(size: usize, return_address: usize) -> Ptr {
+    // SAFETY: see malloc_body.
+    let new = unsafe { real::valloc()(size) };
+    record::alloc(new as usize, size, return_address);
+    new
+}
+
+extern "C" fn pvalloc_body(size: usize, return_address: usize) -> Ptr {
+    // SAFETY: see malloc_body.
+    let new = unsafe { real::pvalloc()(size) };
+    // A size that cannot be rounded up to pages is not recorded, like an overflow of calloc.
+    if !new.is_null() || size <= usize::MAX - 4096 {
+        record::alloc(new as usize, size, return_address);
+    }
+    new
+}
+
+extern "C" fn malloc_usable_size_body(block: Ptr, _return_address: usize) -> usize {
+    if arena::contains(block as usize) {
+        // SAFETY: a block of the arena.
+        return unsafe { arena::usable_size(block) };
+    }
+    // SAFETY: see malloc_body.
+    unsafe { real::malloc_usable_size()(block) }
+}
+
+extern "C" fn mtrace_body(_return_address: usize) {
+    lifecycle::switch(true);
+}
+
+extern "C" fn muntrace_body(_return_address: usize) {
+    lifecycle::switch(false);
+}
+
+extern "C" fn dlclose_body(handle: Ptr, _return_address: usize) -> c_int {
+    unload::around(|| {
+        // SAFETY: see malloc_body.
+        unsafe { real::dlclose()(handle) }
+    })
+}

@@ -1,0 +1,242 @@
+//! Creating a log and its tail: always new inodes, never through a symbolic link, never in place of
+//! a log that somebody is still writing.
+
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use mtr_format::tail;
+
+use super::path::{expand, is_numbered};
+use super::process::{Process, writer_of};
+use super::{file, ring};
+use crate::config;
+use crate::global::{Global, Path, Scratch};
+use crate::hot::HOT;
+use crate::sys::{self, Errno, Fd};
+
+/// Why there is no log.
+pub(crate) enum Cannot {
+    /// A system call failed.
+    Create(Errno),
+    /// Something else is in the way: what it is.
+    Replace(&'static CStr),
+}
+
+/// Path of the log being created; after a failure, the one that could not be.
+static PATH: Global<Path> = Global::new(Path::EMPTY);
+/// Path of the log of this process's image before an exec, empty when there was none.
+static EARLIER: Global<Path> = Global::new(Path::EMPTY);
+
+/// What stands at a path that a log might take.
+enum Found {
+    /// Nothing, or a log whose writer is gone.
+    Free,
+    /// A log that belongs to somebody else now.
+    Taken,
+    /// The log of this very process before an exec.
+    EarlierImage,
+}
+
+fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
+    let stat = match sys::lstat(path.as_c_str()) {
+        Err(libc::ENOENT) => return Ok(Found::Free),
+        Err(errno) => return Err(Cannot::Create(errno)),
+        Ok(stat) => stat,
+    };
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => {}
+        libc::S_IFLNK => return Err(Cannot::Replace(c"is a symbolic link")),
+        libc::S_IFDIR => return Err(Cannot::Replace(c"is a folder")),
+        _ => return Err(Cannot::Replace(c"is not a regular file")),
+    }
+    let mut start = [0; 512];
+    // All that is asked for stands in the first lines.
+    let Ok(start) = sys::read_file(path.as_c_str(), &mut start) else { return Ok(Found::Free) };
+    let session = config::get().session.as_bytes();
+    let same_session = !session.is_empty()
+        && start
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.strip_prefix(b"# session ").is_some_and(|found| found == session));
+    Ok(match writer_of(start) {
+        Some(writer) if writer == this => Found::EarlierImage,
+        Some(writer) if same_session || writer.is_alive() => Found::Taken,
+        _ => Found::Free,
+    })
+}
+
+/// Chooses the path: PATH, PATH.PID when PATH is taken or this is a fork's child, PATH.PID.N after
+/// an exec.
+fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
+    // SAFETY: the starting thread is alone, and keeps these references to itself.
+    let (out, earlier) = unsafe { (PATH.get_mut(), EARLIER.get_mut()) };
+    earlier.clear();
+    let template = config::get().output.as_bytes();
+    expand(template, 1, out);
+    if is_numbered(template) {
+        let mut number = 1;
+        while sys::lstat(out.as_c_str()).is_ok() && number < 1_000_000 {
+            number += 1;
+            expand(template, number, out);
+        }
+        return Ok(());
+    }
+    let base_len = out.as_bytes().len();
+    let mut after_exec = false;
+    // A child whose name differs from its parent's by a placeholder needs no suffix.
+    let is_parents = parent_log.is_some_and(|parent| parent.as_bytes() == out.as_bytes());
+    let base = if is_parents { Found::Taken } else { look_at(out, this)? };
+    if matches!(base, Found::EarlierImage) {
+        *earlier = *out;
+        after_exec = true;
+    }
+    out.push(b".");
+    out.push_decimal(this.pid as u64);
+    match look_at(out, this)? {
+        Found::EarlierImage => {
+            *earlier = *out;
+            after_exec = true;
+        }
+        Found::Free if matches!(base, Found::Taken) => return Ok(()),
+        _ => {}
+    }
+    if !after_exec && matches!(base, Found::Free) {
+        out.truncate(base_len);
+        return Ok(());
+    }
+    let with_pid = out.as_bytes().len();
+    for number in 1.. {
+        out.truncate(with_pid);
+        out.push(b".");
+        out.push_decimal(number);
+        match look_at(out, this)? {
+            Found::EarlierImage => *earlier = *out,
+            Found::Taken => {}
+            Found::Free => break,
+        }
+    }
+    Ok(())
+}
+
+/// Creates `path` as a new file, in place of a regular file that is there.
+fn create_file(path: &Path) -> sys::Result<Fd> {
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    let mut made_folders = false;
+    for _ in 0..16 {
+        match sys::openat(path.as_c_str(), flags, 0o600) {
+            Err(libc::EEXIST) => {
+                sys::unlink(path.as_c_str())?;
+            }
+            Err(libc::ENOENT) if !made_folders => {
+                made_folders = true;
+                make_folders(path);
+            }
+            other => return other,
+        }
+    }
+    Err(libc::EEXIST)
+}
+
+fn make_folders(path: &Path) {
+    let Some(mut folder) = Scratch::<{ libc::PATH_MAX as usize }>::new() else { return };
+    for (i, byte) in path.as_bytes().iter().enumerate() {
+        if *byte == b'/' && i > 0 {
+            let _ = sys::mkdir(folder.as_c_str(), 0o777);
+        }
+        folder.push(&[*byte]);
+    }
+}
+
+/// Creates the log of this process and makes it ready for lines; its path is [`path`].
+///
+/// # Safety
+/// The caller is the thread that starts the log.
+pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
+    choose(this, parent_log)?;
+    // SAFETY: as in `choose`.
+    let path = unsafe { PATH.get() };
+    if path.is_cut() {
+        return Err(Cannot::Create(libc::ENAMETOOLONG));
+    }
+    let fd = create_file(path).map_err(Cannot::Create)?;
+    let id = new_id(this);
+    let tail = map_tail(path).map_err(Cannot::Create)?;
+    // SAFETY: a mapping of at least a page; the words lie in it at their natural alignment.
+    unsafe {
+        tail.add(tail::ID).cast::<u64>().write(id);
+        tail.add(tail::BLOCK_SIZE).cast::<u32>().write(ring::BLOCK as u32);
+        tail.add(tail::BLOCK_COUNT).cast::<u32>().write(ring::SLOTS as u32);
+        tail.cast::<[u8; 8]>().write(tail::MAGIC);
+        HOT.numbers.store(tail.add(tail::NUMBERS).cast(), Ordering::Relaxed);
+        HOT.blocks.store(tail.add(tail::BLOCKS), Ordering::Relaxed);
+        file::adopt(fd, path, tail).map_err(Cannot::Create)?;
+    }
+    ring::open();
+    ID.store(id, Ordering::Relaxed);
+    Ok(())
+}
+
+static ID: AtomicU64 = AtomicU64::new(0);
+
+/// Number that names the log.
+pub(crate) fn id() -> u64 {
+    ID.load(Ordering::Relaxed)
+}
+
+/// Path that the log has or should have had.
+pub(crate) fn path() -> &'static Path {
+    // SAFETY: written by the starting thread only.
+    unsafe { PATH.get() }
+}
+
+/// Path of the log of the image before an exec.
+pub(crate) fn earlier() -> &'static Path {
+    // SAFETY: written by the starting thread only.
+    unsafe { EARLIER.get() }
+}
+
+/// Differs between all logs: process, start time, moment.
+fn new_id(this: Process) -> u64 {
+    let (seconds, nanoseconds) = sys::wall_clock();
+    let mut id = (this.pid as u64) << 32 ^ this.ticks;
+    for value in [seconds, nanoseconds] {
+        id = (id ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+    id
+}
+
+/// Maps a new tail file. Memory alone stands in where there is no room for one: then a kill loses
+/// what has not been written out.
+fn map_tail(log: &Path) -> sys::Result<*mut u8> {
+    const LEN: usize = tail::BLOCKS + ring::BLOCK * ring::SLOTS;
+    if let Some(fd) = create_tail(log) {
+        // Room is reserved first, so that a full disk is an error here and not a SIGBUS later.
+        let room = sys::soft_limit(libc::RLIMIT_FSIZE) >= LEN as u64;
+        let mapped = if room {
+            sys::fallocate(fd, LEN).and_then(|_| sys::map_shared(fd, LEN))
+        } else {
+            Err(libc::EFBIG)
+        };
+        sys::close(fd);
+        if mapped.is_ok() {
+            return mapped;
+        }
+        remove_tail(log);
+    }
+    sys::map_anonymous(LEN)
+}
+
+fn with_tail_path<T>(log: &Path, action: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
+    let mut path = Scratch::<{ libc::PATH_MAX as usize }>::new()?;
+    path.push(log.as_bytes());
+    path.push(tail::SUFFIX.as_bytes());
+    if path.is_cut() { None } else { action(&path) }
+}
+
+fn create_tail(log: &Path) -> Option<Fd> {
+    with_tail_path(log, |path| create_file(path).ok())
+}
+
+/// Removes the tail of a log that is whole without it.
+pub(crate) fn remove_tail(log: &Path) {
+    with_tail_path(log, |path| sys::unlink(path.as_c_str()).ok());
+}

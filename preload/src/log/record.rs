@@ -1,0 +1,189 @@
+//! Events -> lines, on the program's own time.
+//!
+//! What makes the order right: the place of a free is taken before the real free, the place of an
+//! allocation after the real allocation. So whoever gets an address takes his place behind the one
+//! who gave it up, whatever the threads. realloc does both: it takes the place of its `<` before the
+//! real realloc and stores the line after it, when it is known whether the old block has ended.
+
+use mtr_format::text::encode::{Line, MAX_OP_TEXT, Op, PUBLISHED_LAST, op_text};
+
+use super::ring;
+use crate::arch;
+use crate::hot::HOT;
+use crate::lifecycle;
+use crate::sites::{self, Buffer, Where};
+
+/// Records an allocation, or a failed one when `ptr` is NULL.
+#[inline(always)]
+pub(crate) fn alloc(ptr: usize, size: usize, return_address: usize) {
+    if lifecycle::is_recording() {
+        record(Op::Alloc, ptr, size, return_address);
+    }
+}
+
+/// Records a free; to be called before the real one. `ptr` is not NULL.
+#[inline(always)]
+pub(crate) fn free(ptr: usize, return_address: usize) {
+    if lifecycle::is_recording() {
+        record(Op::Free, ptr, 0, return_address);
+    }
+}
+
+#[inline(always)]
+fn record(op: Op, ptr: usize, size: usize, return_address: usize) {
+    let Some(place) = sites::get(return_address) else {
+        return record_at_new_site(op, ptr, size, return_address);
+    };
+    record_at(op, ptr, size, place);
+}
+
+#[inline(always)]
+fn record_at(op: Op, ptr: usize, size: usize, place: Where) {
+    let Some(line) = Line::new(op, ptr as u64, size as u64, place.len()) else {
+        return record_rare_form(op, ptr, size, place);
+    };
+    let position = ring::reserve(line.len());
+    let Some(out) = ring::place(position, line.len()) else {
+        return put(position, op, ptr, size, place);
+    };
+    // SAFETY: `out` is a place of that length which this thread has reserved, and the WHERE text
+    // has the length that the line was made with, at least PUBLISHED_LAST.
+    unsafe {
+        line.fill(out, place.as_ptr());
+        publish(out, place);
+    }
+}
+
+/// # Safety
+/// `out` is the filled place of a line at `place`.
+#[inline(always)]
+unsafe fn publish(out: *mut u8, place: Where) {
+    const { assert!(PUBLISHED_LAST == 8) };
+    // SAFETY: a line that `Line::fill` writes has at least 16 bytes of WHERE text.
+    unsafe { arch::publish_8_bytes(out, place.as_ptr()) }
+}
+
+#[cold]
+#[inline(never)]
+fn record_at_new_site(op: Op, ptr: usize, size: usize, return_address: usize) {
+    let mut buffer = Buffer::EMPTY;
+    record_at(op, ptr, size, sites::make(return_address, &mut buffer));
+}
+
+#[cold]
+#[inline(never)]
+fn record_rare_form(op: Op, ptr: usize, size: usize, place: Where) {
+    let mut text = [0; MAX_OP_TEXT];
+    let len = op_text(op, ptr as u64, size as u64, &mut text);
+    put(ring::reserve(place.len() + len), op, ptr, size, place);
+}
+
+/// Stores a line whose place is reserved, in the way that is right for any line and place.
+#[cold]
+#[inline(never)]
+fn put(position: u64, op: Op, ptr: usize, size: usize, place: Where) {
+    let mut text = [0; MAX_OP_TEXT];
+    let len = op_text(op, ptr as u64, size as u64, &mut text);
+    ring::put(position, &[place.as_bytes(), text.get(..len).unwrap_or(&[])]);
+}
+
+/// A realloc under way: the place of its `<` is taken.
+struct Held {
+    place: Where,
+    position: u64,
+    /// Where the line stands, all but its first bytes, if it is of the common form and place.
+    filled: Option<(*mut u8, usize)>,
+    log: u64,
+}
+
+/// Runs the real realloc of a block and records what became of it. `old` is not NULL.
+pub(crate) fn realloc(
+    old: usize,
+    size: usize,
+    return_address: usize,
+    real: impl FnOnce() -> usize,
+) -> usize {
+    if !lifecycle::is_recording() {
+        return real();
+    }
+    let mut buffer = Buffer::EMPTY;
+    let place =
+        sites::get(return_address).unwrap_or_else(|| sites::make(return_address, &mut buffer));
+    // No allocator gives that much, so nothing ends and no place is needed.
+    if size > isize::MAX as usize {
+        let new = real();
+        record_at(Op::ReallocFailed, old, size, place);
+        return new;
+    }
+    // realloc(p, 0) frees p and returns NULL, in glibc.
+    let expected = if size == 0 { Op::Free } else { Op::ReallocOld };
+    let held = hold(expected, old, place);
+    let new = real();
+    if HOT.is_on() && super::open::id() == held.log {
+        match (new, size) {
+            (0, 0) => held.end(Op::Free, old),
+            (0, _) => held.cancel(old, size),
+            _ => {
+                held.end(Op::ReallocOld, old);
+                record_at(Op::ReallocNew, new, size, place);
+            }
+        }
+    }
+    new
+}
+
+fn hold(op: Op, ptr: usize, place: Where) -> Held {
+    let log = super::open::id();
+    let Some(line) = Line::new(op, ptr as u64, 0, place.len()) else {
+        let mut text = [0; MAX_OP_TEXT];
+        let len = op_text(op, ptr as u64, 0, &mut text);
+        return Held { place, position: ring::reserve(place.len() + len), filled: None, log };
+    };
+    let position = ring::reserve(line.len());
+    let filled = ring::place(position, line.len()).map(|out| {
+        // A reader of the log of a killed process learns from this that the block may be gone.
+        // SAFETY: as in `record_at`.
+        unsafe { line.fill(out, place.as_ptr()) };
+        (out, line.op_offset())
+    });
+    Held { place, position, filled, log }
+}
+
+impl Held {
+    fn end(&self, op: Op, ptr: usize) {
+        let Some((out, op_offset)) = self.filled else {
+            return put(self.position, op, ptr, 0, self.place);
+        };
+        // SAFETY: the place is still reserved: its first bytes are NUL, so the ring has not
+        // recycled it.
+        unsafe {
+            out.add(op_offset).write(op as u8);
+            publish(out, self.place);
+        }
+    }
+
+    /// The old block lives on: the line becomes a comment, and the failure gets one of its own.
+    #[cold]
+    #[inline(never)]
+    fn cancel(&self, ptr: usize, size: usize) {
+        const COMMENT: &[u8; PUBLISHED_LAST] = b"#       ";
+        if let Some((out, _)) = self.filled {
+            // SAFETY: as in `end`.
+            unsafe { arch::publish_8_bytes(out, COMMENT.as_ptr()) };
+        } else {
+            let mut text = [0; MAX_OP_TEXT];
+            let len = op_text(Op::ReallocOld, ptr as u64, 0, &mut text);
+            let rest = self.place.as_bytes().get(PUBLISHED_LAST..).unwrap_or(&[]);
+            ring::put(self.position, &[COMMENT, rest, text.get(..len).unwrap_or(&[])]);
+        }
+        record_at(Op::ReallocFailed, ptr, size, self.place);
+    }
+}
+
+/// Records a failed `realloc(NULL, size)`.
+#[cold]
+pub(crate) fn realloc_of_null_failed(size: usize, return_address: usize) {
+    if lifecycle::is_recording() {
+        record(Op::ReallocFailed, 0, size, return_address);
+    }
+}

@@ -1,0 +1,288 @@
+//! Where lines wait to be written out: blocks in the mapped tail file.
+//!
+//! The log is addressed by position. A thread takes `[position, position + len)` by one addition to
+//! the cursor and stores its line in the slot that holds this block of the log, or straight in the
+//! file when there is none. Who takes a place that reaches the end of a block writes out what lies
+//! behind the cursor and gives slots to the blocks ahead of it. Nobody ever waits for anybody:
+//!
+//! - *A slot is only recycled when its block has no NUL byte left.* The places in it are NUL until
+//!   their line is stored, and the first bytes of a line are stored last (TSO keeps this order), so
+//!   no NUL means that nobody will store there any more, and that every byte is final. A thread that
+//!   was stopped in the middle of its line keeps its slot; the others go on with the rest.
+//! - *Writing is idempotent*, because a byte has one position and one value. So it does not matter
+//!   whether a line reaches the file through a slot or beside it.
+//! - A block that gets its slot late, when some of its lines have already gone straight to the file,
+//!   would keep holes for ever: [`heal`] fills them from the file.
+//! - One thread at a time has a slot in hand: the one that sets [`tail::BUSY`] in its number.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mtr_format::tail;
+
+use super::file;
+use crate::arch;
+use crate::hot::{HOT, WINDOW, single_threaded};
+
+/// Bytes per block. 64 KiB: write(2) costs 0.25 ns per byte from there on, and the slots in use stay
+/// in the second-level cache.
+pub(crate) const BLOCK: usize = 1 << 16;
+/// Slots. One is filled, [`AHEAD`] wait, the others are for lines that take their time. The lowest
+/// free one is taken first, so that the cached ones are used again.
+pub(crate) const SLOTS: usize = 8;
+/// Blocks ahead of the cursor that have a slot.
+const AHEAD: u64 = 2;
+
+/// Set when the log is being finished: blocks get no slots any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Makes all slots free and gives the first blocks theirs.
+pub(crate) fn open() {
+    CLOSED.store(false, Ordering::Relaxed);
+    HOT.cursor.0.store(0, Ordering::Relaxed);
+    HOT.window.iter().for_each(|entry| entry.store(EMPTY, Ordering::Relaxed));
+    (0..SLOTS).for_each(|slot| number(slot).store(tail::UNUSED, Ordering::Relaxed));
+    (0..=AHEAD).for_each(give_slot);
+}
+
+/// Takes the place of a line of `len` bytes: the moment that orders it among all others.
+#[inline(always)]
+pub(crate) fn reserve(len: usize) -> u64 {
+    let cursor = &HOT.cursor.0;
+    if single_threaded() {
+        arch::fetch_add_single_threaded(cursor, len as u64)
+    } else {
+        cursor.fetch_add(len as u64, Ordering::AcqRel)
+    }
+}
+
+/// The memory of a reserved place, if it ends before its block does and the block has a slot. Else
+/// the line is one for [`put`].
+#[inline(always)]
+pub(crate) fn place(position: u64, len: usize) -> Option<*mut u8> {
+    if position as usize % BLOCK + len >= BLOCK { None } else { memory_at(position) }
+}
+
+/// Entry of the window for a block without a slot. No block has this number: the log would have
+/// 2^72 bytes.
+const EMPTY: u64 = u64::MAX;
+
+/// The entry of the window for a block in a slot.
+const fn entry(block: u64, slot: usize) -> u64 {
+    block << 8 | slot as u64
+}
+
+#[inline(always)]
+fn window(block: u64) -> &'static AtomicU64 {
+    // The remainder is in bounds; a slice pattern would not tell the compiler so.
+    // SAFETY: the window has WINDOW entries.
+    unsafe { HOT.window.get_unchecked(block as usize % WINDOW) }
+}
+
+/// The memory for a position of the log, valid up to the end of its block.
+#[inline(always)]
+fn memory_at(position: u64) -> Option<*mut u8> {
+    let block = position / BLOCK as u64;
+    let found = window(block).load(Ordering::Acquire);
+    if found >> 8 != block {
+        return None;
+    }
+    // SAFETY: `blocks` is a mapping of SLOTS blocks, and the slot of an entry is below SLOTS.
+    let slot = unsafe { HOT.blocks.load(Ordering::Relaxed).add((found as usize & 0xff) * BLOCK) };
+    // SAFETY: inside the slot.
+    Some(unsafe { slot.add(position as usize % BLOCK) })
+}
+
+/// The number of the block in a slot: [`tail::UNUSED`] when free.
+#[inline(always)]
+fn number(slot: usize) -> &'static AtomicU64 {
+    // SAFETY: `numbers` points to SLOTS numbers in the first page of the tail, which stays mapped.
+    unsafe { &*HOT.numbers.load(Ordering::Relaxed).add(slot % SLOTS) }
+}
+
+fn slot_memory(slot: usize) -> *mut u8 {
+    // SAFETY: `blocks` is a mapping of SLOTS blocks.
+    unsafe { HOT.blocks.load(Ordering::Relaxed).add(slot % SLOTS * BLOCK) }
+}
+
+/// Stores a line, given in parts, at a place of any kind, and moves the ring on when the place ends
+/// its block.
+#[cold]
+#[inline(never)]
+pub(crate) fn put(position: u64, parts: &[&[u8]]) {
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    let to_block_end = BLOCK - position as usize % BLOCK;
+    // The end first: the line counts once its first bytes are there.
+    if len > to_block_end {
+        put_piece(position, parts, to_block_end, len);
+    }
+    put_piece(position, parts, 0, len.min(to_block_end));
+    if len >= to_block_end {
+        advance();
+    }
+}
+
+/// Stores the bytes `from..to` of a line at `position`, all in one block.
+fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
+    const LAST: usize = mtr_format::text::encode::PUBLISHED_LAST;
+    let bytes = |from: usize, to: usize| parts.iter().copied().flatten().take(to).skip(from);
+    let Some(memory) = memory_at(position + from as u64) else {
+        let mut chunk = [0; 512];
+        for start in (from..to).step_by(chunk.len()).rev() {
+            let end = to.min(start + chunk.len());
+            chunk.iter_mut().zip(bytes(start, end)).for_each(|(place, byte)| *place = *byte);
+            file::write_at(position + start as u64, chunk.get(..end - start).unwrap_or(&[]));
+        }
+        return;
+    };
+    // One byte at a time, and each only once: memcpy may store a byte twice, and the second store
+    // could hit a slot that was recycled after the first.
+    let mut store = |(index, byte): (usize, &u8)| {
+        // SAFETY: `index` is below `to - from`, and the piece is inside one block.
+        unsafe { memory.add(index).write_volatile(*byte) }
+    };
+    bytes(from, to).enumerate().skip(LAST).for_each(&mut store);
+    bytes(from, to).enumerate().take(LAST).for_each(&mut store);
+}
+
+/// Writes out the blocks that lie behind the cursor, and gives slots to the next ones.
+fn advance() {
+    let current = HOT.cursor.0.load(Ordering::Acquire) / BLOCK as u64;
+    // Other threads may still be storing the last lines of the block before the current one.
+    let behind = if single_threaded() { current } else { current.saturating_sub(1) };
+    for slot in 0..SLOTS {
+        let block = number(slot).load(Ordering::Acquire);
+        if block < behind && claim(slot, block, block | tail::BUSY) {
+            drain(slot, block, current);
+        }
+    }
+    (current..=current + AHEAD).for_each(give_slot);
+}
+
+/// Takes a slot in hand, by changing its number from what it was last seen to be.
+fn claim(slot: usize, from: u64, to: u64) -> bool {
+    number(slot).compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+/// Gives a block a free slot, unless it has one.
+fn give_slot(block: u64) {
+    let before = window(block).load(Ordering::Acquire);
+    // A block of an earlier round whose slot is still needed keeps the entry.
+    if before != EMPTY || CLOSED.load(Ordering::Acquire) {
+        return;
+    }
+    let claimed = (0..SLOTS).find(|slot| claim(*slot, tail::UNUSED, block | tail::BUSY));
+    let Some(slot) = claimed else { return };
+    let entry = entry(block, slot);
+    let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+    let given = window(block).compare_exchange(EMPTY, entry, order, otherwise).is_ok();
+    number(slot).store(if given { block } else { tail::UNUSED }, Ordering::Release);
+}
+
+/// Writes out a slot that this thread has in hand and frees it. One with holes goes back as it was.
+fn drain(slot: usize, block: u64, current: u64) {
+    let memory = slot_memory(slot);
+    // SAFETY: a slot is BLOCK bytes.
+    let mut has_holes = unsafe { arch::contains_nul(memory, BLOCK) };
+    if has_holes && block + (2 * AHEAD) < current && (current - block).is_power_of_two() {
+        heal(memory, block);
+        // SAFETY: as above.
+        has_holes = unsafe { arch::contains_nul(memory, BLOCK) };
+    }
+    if has_holes {
+        number(slot).store(block, Ordering::Release);
+        return;
+    }
+    // SAFETY: a slot is BLOCK bytes, and one without NUL changes no more.
+    let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
+    file::write_at(block * BLOCK as u64, bytes);
+    window(block).store(EMPTY, Ordering::Release);
+    // SAFETY: as above; nobody refers to it any more.
+    unsafe { memory.write_bytes(0, BLOCK) };
+    number(slot).store(tail::UNUSED, Ordering::Release);
+}
+
+/// Fills the holes of a claimed block with what the file has there: lines that were written beside
+/// the ring before the slot was opened.
+fn heal(memory: *mut u8, block: u64) {
+    let mut chunk = [0; 512];
+    for start in (0..BLOCK).step_by(chunk.len()) {
+        let Ok(len) = file::read_at(block * BLOCK as u64 + start as u64, &mut chunk) else {
+            return;
+        };
+        for (i, byte) in chunk.iter().enumerate().take(len).filter(|(_, byte)| **byte != 0) {
+            // SAFETY: `start + i` is below BLOCK. If somebody is storing this byte right now, it is
+            // the same value.
+            unsafe {
+                let place = memory.add(start + i);
+                if place.read_volatile() == 0 {
+                    place.write_volatile(*byte);
+                }
+            }
+        }
+    }
+}
+
+/// Writes out all that is in the ring, so that the log is whole without its tail; from then on lines
+/// go straight to the file. False when a thread was stopped in the middle of a line: then the tail
+/// is still needed.
+pub(crate) fn finish() -> bool {
+    /// Other threads get this many chances to end the line or the drain that they are at.
+    const PATIENCE: usize = 200;
+    CLOSED.store(true, Ordering::Release);
+    let mut claimed = [None; SLOTS];
+    let mut all_done = false;
+    for _ in 0..PATIENCE {
+        all_done = true;
+        for (slot, claimed) in claimed.iter_mut().enumerate() {
+            let block = number(slot).load(Ordering::Acquire);
+            if block & tail::BUSY == 0 && claim(slot, block, block | tail::BUSY) {
+                *claimed = Some(block);
+            }
+            all_done &= match *claimed {
+                Some(block) if has_hole_before_cursor(slot, block) => {
+                    heal(slot_memory(slot), block);
+                    !has_hole_before_cursor(slot, block)
+                }
+                Some(_) => true,
+                None => block == tail::UNUSED,
+            };
+        }
+        if all_done {
+            break;
+        }
+        crate::sys::yield_processor();
+    }
+    for (slot, block) in claimed.iter().enumerate() {
+        if let Some(block) = *block {
+            window(block).store(EMPTY, Ordering::Release);
+            write_runs(slot_memory(slot), block * BLOCK as u64);
+        }
+    }
+    all_done
+}
+
+fn has_hole_before_cursor(slot: usize, block: u64) -> bool {
+    let cursor = HOT.cursor.0.load(Ordering::Acquire);
+    let used = cursor.saturating_sub(block * BLOCK as u64).min(BLOCK as u64) as usize;
+    let memory = slot_memory(slot);
+    // SAFETY: `used` is at most BLOCK.
+    (0..used).any(|i| unsafe { memory.add(i).read_volatile() } == 0)
+}
+
+/// Writes the bytes of a block that are not NUL to their positions.
+fn write_runs(memory: *mut u8, position: u64) {
+    // SAFETY: the slot is claimed; a line that is still being stored may change bytes under us,
+    // which makes the run end early and keeps the tail (see `finish`).
+    let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let holes = rest.iter().take_while(|byte| **byte == 0).count();
+        let rest = rest.get(holes..).unwrap_or(&[]);
+        let run = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        let run = rest.get(..run).unwrap_or(&[]);
+        if !run.is_empty() {
+            file::write_at(position + (at + holes) as u64, run);
+        }
+        at += holes + run.len();
+    }
+}

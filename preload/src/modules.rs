@@ -1,0 +1,171 @@
+//! Modules: which one holds an address, and what the log says of it.
+//!
+//! The loader is asked through `_dl_find_object`, which takes no lock and allocates nothing. dladdr
+//! would take the loader's lock, and a program whose constructor (under that lock) waits for a lock
+//! that another thread holds while it allocates would hang.
+
+mod elf;
+mod map;
+
+use core::ffi::{CStr, c_char, c_void};
+use core::mem::MaybeUninit;
+
+use crate::global::Scratch;
+use crate::sites::{Buffer, MAX_TEXT};
+use crate::{config, log};
+
+pub(crate) use elf::LinkMap;
+pub(crate) use map::{remember, start, sweep};
+
+/// Result of `_dl_find_object` (dlfcn.h, glibc 2.35).
+#[repr(C)]
+struct DlFindObject {
+    flags: u64,
+    map_start: *mut c_void,
+    map_end: *mut c_void,
+    link_map: *const LinkMap,
+    eh_frame: *mut c_void,
+    reserved: [u64; 7],
+}
+
+unsafe extern "C" {
+    fn _dl_find_object(address: *mut c_void, result: *mut DlFindObject) -> i32;
+}
+
+/// A module that is loaded now.
+#[derive(Clone, Copy)]
+pub(crate) struct Module {
+    /// First address of its first mapping.
+    pub(crate) start: usize,
+    /// Address behind its last mapping.
+    pub(crate) end: usize,
+    /// The loader's record of it. Valid while code of the module runs, or while it cannot be
+    /// unloaded for another reason.
+    pub(crate) link_map: *const LinkMap,
+}
+
+/// The module that holds an address.
+pub(crate) fn find(address: usize) -> Option<Module> {
+    let mut found = MaybeUninit::<DlFindObject>::zeroed();
+    // SAFETY: the loader accepts any address and fills the record when it returns 0.
+    let found = unsafe {
+        if _dl_find_object(address as *mut c_void, found.as_mut_ptr()) != 0 {
+            return None;
+        }
+        found.assume_init()
+    };
+    Some(Module {
+        start: found.map_start as usize,
+        end: found.map_end as usize,
+        link_map: found.link_map,
+    })
+}
+
+/// Writes the WHERE text of a return address, and the module's line into the log if it is new.
+///
+/// The module cannot go away meanwhile: code of it is running.
+pub(crate) fn describe(return_address: usize, out: &mut Buffer) {
+    out.clear();
+    out.push(b"@ ");
+    let Some(module) = find(return_address) else {
+        push_address(out, return_address);
+        return;
+    };
+    if !map::is_known(&module) {
+        write_line(&module);
+        map::remember(&module);
+    }
+    // SAFETY: see above: the module is loaded.
+    let link_map = unsafe { &*module.link_map };
+    // Room is kept for what stands behind the name: the symbol, and at most 40 bytes of numbers.
+    out.push_escaped_up_to(link_map.name(), MAX_TEXT / 2);
+    out.push(b":");
+    let relative = config::get().relative_addresses;
+    if let Some((symbol, offset)) = elf::symbol_at(link_map, return_address) {
+        out.push(b"(");
+        out.push_escaped_up_to(symbol.to_bytes(), MAX_TEXT - 64);
+        out.push(if relative { b"+" } else { b"+0x" });
+        out.push_hex(offset as u64, 1);
+        out.push(b")");
+    }
+    push_address(out, if relative { return_address - module.start } else { return_address });
+}
+
+fn push_address(out: &mut Buffer, address: usize) {
+    out.push(b"[0x");
+    out.push_hex(address as u64, 1);
+    out.push(b"] ");
+}
+
+/// The program itself, found by where the kernel put its program headers.
+pub(crate) fn program() -> Option<Module> {
+    // SAFETY: reads the auxiliary vector.
+    find(unsafe { libc::getauxval(libc::AT_PHDR) } as usize)
+}
+
+/// Address of the function `name` that the module of `address` exports.
+pub(crate) fn export_of_module_at(address: usize, name: &CStr) -> Option<usize> {
+    // SAFETY: code of the module is running.
+    elf::export(unsafe { &*find(address)?.link_map }, name)
+}
+
+/// Address of the first function `name` in the modules that were loaded after libmtr.so: what
+/// dlsym(RTLD_NEXT) finds, but without the message that it allocates when there is none.
+///
+/// # Safety
+/// No module is being loaded or unloaded.
+pub(crate) unsafe fn next_export(name: &CStr) -> Option<usize> {
+    let own = find(next_export as *const () as usize)?;
+    // SAFETY: this module stays loaded.
+    let mut link_map = unsafe { &*own.link_map };
+    loop {
+        // SAFETY: the caller's promise.
+        link_map = unsafe { link_map.next()? };
+        if let Some(address) = elf::export(link_map, name) {
+            return Some(address);
+        }
+    }
+}
+
+/// Whether the program or a library that it was started with refers to `mtrace` without defining
+/// it: then it decides itself when tracing is on.
+///
+/// # Safety
+/// The list of modules does not change meanwhile (the program has not started, or dlopen has not
+/// been reached).
+pub(crate) unsafe fn program_calls_mtrace() -> bool {
+    let Some(program) = program() else { return false };
+    // SAFETY: the program stays loaded for good.
+    elf::imports(unsafe { &*program.link_map }, c"mtrace")
+}
+
+/// Writes `# module START END BIAS BUILDID PATH NAME` into the log.
+pub(crate) fn write_line(module: &Module) {
+    let Some(mut line) = Scratch::<16384>::new() else { return };
+    // SAFETY: the module is loaded (see `describe`; the program always is).
+    let link_map = unsafe { &*module.link_map };
+    line.push(b"# module");
+    for number in [module.start, module.end, link_map.bias()] {
+        line.push(b" 0x");
+        line.push_hex(number as u64, 1);
+    }
+    line.push(b" ");
+    match elf::build_id(module) {
+        Some(id) => id.iter().for_each(|byte| line.push_hex(u64::from(*byte), 2)),
+        None => line.push(b"-"),
+    }
+    line.push(b" ");
+    if !map::push_path(module.start, &mut line) {
+        line.push_escaped(link_map.name());
+    }
+    line.push(b" ");
+    line.push_escaped(link_map.name());
+    log::write_comment(line.as_bytes());
+}
+
+/// # Safety
+/// `string` is NULL or a C string that lives as long as is needed.
+pub(crate) unsafe fn c_str<'a>(string: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: the caller's promise.
+    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) })
+}

@@ -1,0 +1,254 @@
+//! What the loader and the ELF file in memory say of a module. Layouts: `<link.h>`, and the ELF
+//! specification (gABI chapters 4 and 5; hash sections of the GNU ABI).
+
+use core::ffi::{CStr, c_char};
+use core::slice;
+
+use libc::{Elf64_Ehdr, Elf64_Phdr, Elf64_Sym};
+
+use super::{Module, c_str};
+use crate::config;
+
+/// The public part of the loader's `struct link_map`.
+#[repr(C)]
+pub(crate) struct LinkMap {
+    bias: usize,
+    name: *const c_char,
+    dynamic: *const Dyn,
+    next: *const LinkMap,
+    previous: *const LinkMap,
+}
+
+/// `Elf64_Dyn`.
+#[repr(C)]
+struct Dyn {
+    tag: i64,
+    value: usize,
+}
+
+const DT_NULL: i64 = 0;
+const DT_STRTAB: i64 = 5;
+const DT_SYMTAB: i64 = 6;
+const DT_GNU_HASH: i64 = 0x6fff_fef5;
+const STT_FUNC: u8 = 2;
+const STT_TLS: u8 = 6;
+const NT_GNU_BUILD_ID: u32 = 3;
+
+impl LinkMap {
+    /// AVMA - SVMA.
+    pub(crate) fn bias(&self) -> usize {
+        self.bias
+    }
+
+    /// The module that was loaded after this one.
+    ///
+    /// # Safety
+    /// No module is being loaded or unloaded.
+    pub(super) unsafe fn next(&self) -> Option<&LinkMap> {
+        // SAFETY: the loader's list holds live records, the caller's promise keeps it still.
+        unsafe { self.next.as_ref() }
+    }
+
+    /// The loader's name for the module; for the program, which has none there, argv[0].
+    pub(crate) fn name(&self) -> &[u8] {
+        // SAFETY: the loader's string lives as long as the module.
+        match unsafe { c_str(self.name) }.map(CStr::to_bytes) {
+            None | Some(b"") => config::get().program_name.as_bytes(),
+            Some(name) => name,
+        }
+    }
+
+    /// Address that a pointer in the dynamic section stands for.
+    fn dynamic_pointer(&self, tag: i64) -> Option<usize> {
+        let mut entry = self.dynamic;
+        if entry.is_null() {
+            return None;
+        }
+        // SAFETY: the dynamic section of a loaded module ends with DT_NULL.
+        while unsafe { (*entry).tag } != DT_NULL {
+            // SAFETY: as above.
+            let Dyn { tag: found, value } = unsafe { &*entry };
+            if *found == tag {
+                // glibc relocates these in place, but for the vDSO, whose section is read-only.
+                return Some(if *value < self.bias { value + self.bias } else { *value });
+            }
+            // SAFETY: not the last one.
+            entry = unsafe { entry.add(1) };
+        }
+        None
+    }
+}
+
+/// The dynamic symbols of a module, as its GNU hash table counts them.
+struct Symbols {
+    table: *const Elf64_Sym,
+    strings: *const c_char,
+    /// Symbols before this one are not defined here.
+    first_defined: usize,
+    /// Buckets of the hash table: index of the first symbol of each chain.
+    buckets: &'static [u32],
+    /// Hash values from `first_defined` on; the lowest bit ends a chain.
+    chains: *const u32,
+}
+
+impl Symbols {
+    fn of(module: &LinkMap) -> Option<Symbols> {
+        let table = module.dynamic_pointer(DT_SYMTAB)? as *const Elf64_Sym;
+        let strings = module.dynamic_pointer(DT_STRTAB)? as *const c_char;
+        let hash = module.dynamic_pointer(DT_GNU_HASH)? as *const u32;
+        // SAFETY: the module is loaded, so its hash section is mapped: four words, then the Bloom
+        // filter in words of 64 bits, then the buckets, then the chains.
+        unsafe {
+            let [bucket_count, first_defined, bloom_words, _shift] = *hash.cast::<[u32; 4]>();
+            let buckets = hash.add(4 + 2 * bloom_words as usize);
+            Some(Symbols {
+                table,
+                strings,
+                first_defined: first_defined as usize,
+                buckets: slice::from_raw_parts(buckets, bucket_count as usize),
+                chains: buckets.add(bucket_count as usize),
+            })
+        }
+    }
+
+    /// Number of symbols in all.
+    fn count(&self) -> usize {
+        let mut last = match self.buckets.iter().max() {
+            Some(&last) if last as usize >= self.first_defined => last as usize,
+            _ => return self.first_defined,
+        };
+        // SAFETY: chains end with an odd value (GNU hash section).
+        while unsafe { *self.chains.add(last - self.first_defined) } & 1 == 0 {
+            last += 1;
+        }
+        last + 1
+    }
+
+    /// # Safety
+    /// `from..to` is inside the symbol table.
+    unsafe fn slice(&self, from: usize, to: usize) -> &'static [Elf64_Sym] {
+        // SAFETY: the caller's promise; the table is mapped while the module is loaded.
+        unsafe { slice::from_raw_parts(self.table.add(from), to.saturating_sub(from)) }
+    }
+
+    fn name(&self, symbol: &Elf64_Sym) -> &'static CStr {
+        // SAFETY: names of a loaded module are C strings in its string table.
+        unsafe { CStr::from_ptr(self.strings.add(symbol.st_name as usize)) }
+    }
+}
+
+/// The exported symbol that covers an address, and the address's offset in it: as dladdr finds it.
+pub(super) fn symbol_at(module: &LinkMap, address: usize) -> Option<(&'static CStr, usize)> {
+    let symbols = Symbols::of(module)?;
+    // SAFETY: from the first defined symbol to the last.
+    let defined = unsafe { symbols.slice(symbols.first_defined, symbols.count()) };
+    let best = defined
+        .iter()
+        .filter(|symbol| {
+            let start = module.bias.wrapping_add(symbol.st_value as usize);
+            let nowhere = symbol.st_shndx == 0 && symbol.st_value == 0;
+            let sized = symbol.st_shndx != 0 && symbol.st_size != 0;
+            let covers = (!sized && address == start)
+                || (address >= start && address - start < symbol.st_size as usize);
+            !nowhere && symbol.st_info & 15 != STT_TLS && covers
+        })
+        .reduce(|best, next| if next.st_value > best.st_value { next } else { best })?;
+    Some((symbols.name(best), address - module.bias.wrapping_add(best.st_value as usize)))
+}
+
+/// Whether the module refers to `name` and leaves its definition to others.
+pub(super) fn imports(module: &LinkMap, name: &CStr) -> bool {
+    let Some(symbols) = Symbols::of(module) else { return false };
+    // SAFETY: the symbols that the hash table leaves out.
+    unsafe { symbols.slice(1, symbols.first_defined) }
+        .iter()
+        .any(|symbol| symbol.st_shndx == 0 && symbols.name(symbol) == name)
+}
+
+/// Address of the function that the module itself exports as `name`.
+pub(super) fn export(module: &LinkMap, name: &CStr) -> Option<usize> {
+    let symbols = Symbols::of(module)?;
+    let hash = gnu_hash(name);
+    let bucket = hash as usize % symbols.buckets.len().max(1);
+    let first = *symbols.buckets.get(bucket)? as usize;
+    if first < symbols.first_defined {
+        return None;
+    }
+    for index in first.. {
+        // SAFETY: chains end with an odd value (GNU hash section), and none goes beyond the symbols.
+        let (symbol, found) = unsafe {
+            (&*symbols.table.add(index), *symbols.chains.add(index - symbols.first_defined))
+        };
+        let is_function = symbol.st_shndx != 0 && symbol.st_info & 15 == STT_FUNC;
+        if found | 1 == hash | 1 && is_function && symbols.name(symbol) == name {
+            return Some(module.bias.wrapping_add(symbol.st_value as usize));
+        }
+        if found & 1 == 1 {
+            break;
+        }
+    }
+    None
+}
+
+/// The hash function of the GNU hash section (Bernstein's).
+fn gnu_hash(name: &CStr) -> u32 {
+    let next = |hash: u32, byte: &u8| hash.wrapping_mul(33).wrapping_add(u32::from(*byte));
+    name.to_bytes().iter().fold(5381, next)
+}
+
+/// Build ID from the notes of a module whose first mapping begins with its ELF header.
+pub(super) fn build_id(module: &Module) -> Option<&'static [u8]> {
+    let header = module.start as *const Elf64_Ehdr;
+    // SAFETY: the first mapping of a module is readable and at least a page; it holds the ELF
+    // header if it begins with the magic, and then the program headers are mapped too (the loader
+    // read them there).
+    let headers = unsafe {
+        if (*header).e_ident.first_chunk() != Some(b"\x7fELF") {
+            return None;
+        }
+        let first = (header.cast::<u8>()).add((*header).e_phoff as usize).cast::<Elf64_Phdr>();
+        slice::from_raw_parts(first, (*header).e_phnum as usize)
+    };
+    // SAFETY: the module is loaded.
+    let bias = unsafe { (*module.link_map).bias };
+    headers.iter().filter(|header| header.p_type == libc::PT_NOTE).find_map(|header| {
+        let at = bias.wrapping_add(header.p_vaddr as usize) as *const u8;
+        // SAFETY: PT_NOTE lies in a loaded segment.
+        find_build_id(unsafe { slice::from_raw_parts(at, header.p_filesz as usize) })
+    })
+}
+
+/// A note is three words (length of the name, length of the content, type), then both, padded to 4.
+fn find_build_id(mut notes: &'static [u8]) -> Option<&'static [u8]> {
+    loop {
+        let word = |at| notes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let (name_len, len, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
+        let content = 12 + name_len.next_multiple_of(4);
+        if kind == NT_GNU_BUILD_ID && notes.get(12..16) == Some(b"GNU\0") {
+            return notes.get(content..content + len);
+        }
+        notes = notes.get(content + len.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_the_gnu_hash_section() {
+        // Values from the examples of the specification's author.
+        assert_eq!(gnu_hash(c""), 0x1505);
+        assert_eq!(gnu_hash(c"printf"), 0x156b2bb8);
+        assert_eq!(gnu_hash(c"syscall"), 0xbac212a0);
+    }
+
+    #[test]
+    fn the_build_id_is_found_among_other_notes() {
+        let other = b"\x04\0\0\0\x03\0\0\0\x05\0\0\0GNU\0abc\0";
+        let build_id = b"\x04\0\0\0\x02\0\0\0\x03\0\0\0GNU\0\xca\xfe\0\0";
+        let notes: &'static [u8] = Box::leak([&other[..], build_id].concat().into_boxed_slice());
+        assert_eq!(find_build_id(notes), Some(&b"\xca\xfe"[..]));
+        assert_eq!(find_build_id(other), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! Raw system calls, named as in section 2 of the manual: no errno, no cancellation, no lock of
+//! libc. Results are the kernel's: `-errno` is `Err(errno)`.
+
+use crate::arch::syscall;
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+
+/// An error number.
+pub(crate) type Errno = i32;
+/// Result of a system call.
+pub(crate) type Result<T> = core::result::Result<T, Errno>;
+/// A file descriptor.
+pub(crate) type Fd = i32;
+
+fn check(result: isize) -> Result<usize> {
+    if (-4095..0).contains(&result) { Err(-result as Errno) } else { Ok(result as usize) }
+}
+
+macro_rules! call {
+    ($number:ident $(, $argument:expr)*) => {{
+        let mut arguments = [0; 6];
+        let mut _next = arguments.iter_mut();
+        $( if let Some(place) = _next.next() { *place = $argument as usize; } )*
+        // SAFETY: every call in this file passes pointers to live values of the sizes that the
+        // system call reads or writes.
+        check(unsafe { syscall(libc::$number, arguments) })
+    }};
+}
+
+pub(crate) fn getpid() -> i32 {
+    call!(SYS_getpid).unwrap_or(0) as i32
+}
+
+pub(crate) fn getppid() -> i32 {
+    call!(SYS_getppid).unwrap_or(0) as i32
+}
+
+pub(crate) fn openat(path: &CStr, flags: i32, mode: u32) -> Result<Fd> {
+    call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode).map(|fd| fd as Fd)
+}
+
+pub(crate) fn close(fd: Fd) {
+    let _ = call!(SYS_close, fd);
+}
+
+pub(crate) fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
+    call!(SYS_read, fd, buffer.as_mut_ptr(), buffer.len())
+}
+
+pub(crate) fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
+    call!(SYS_write, fd, bytes.as_ptr(), bytes.len())
+}
+
+/// # Safety
+/// `to` is valid for writes of `len` bytes.
+pub(crate) unsafe fn pread(fd: Fd, to: *mut u8, len: usize, offset: u64) -> Result<usize> {
+    call!(SYS_pread64, fd, to, len, offset)
+}
+
+/// # Safety
+/// `from` is valid for reads of `len` bytes (bytes that change meanwhile are written as they
+/// happen to be).
+pub(crate) unsafe fn pwrite(fd: Fd, from: *const u8, len: usize, offset: u64) -> Result<usize> {
+    call!(SYS_pwrite64, fd, from, len, offset)
+}
+
+pub(crate) fn fstat(fd: Fd) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    call!(SYS_fstat, fd, stat.as_mut_ptr())?;
+    // SAFETY: all zeros is a valid `stat`, and the kernel has filled it.
+    Ok(unsafe { stat.assume_init() })
+}
+
+pub(crate) fn lstat(path: &CStr) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    call!(
+        SYS_newfstatat,
+        libc::AT_FDCWD,
+        path.as_ptr(),
+        stat.as_mut_ptr(),
+        libc::AT_SYMLINK_NOFOLLOW
+    )?;
+    // SAFETY: as in `fstat`.
+    Ok(unsafe { stat.assume_init() })
+}
+
+pub(crate) fn unlink(path: &CStr) -> Result<usize> {
+    call!(SYS_unlink, path.as_ptr())
+}
+
+pub(crate) fn mkdir(path: &CStr, mode: u32) -> Result<usize> {
+    call!(SYS_mkdir, path.as_ptr(), mode)
+}
+
+pub(crate) fn fallocate(fd: Fd, len: usize) -> Result<usize> {
+    call!(SYS_fallocate, fd, 0, 0, len)
+}
+
+/// Moves `fd` to the lowest free number from `lowest` on, closed on exec.
+pub(crate) fn move_fd(fd: Fd, lowest: i32) -> Fd {
+    match call!(SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, lowest) {
+        Ok(moved) => {
+            close(fd);
+            moved as Fd
+        }
+        Err(_) => fd,
+    }
+}
+
+/// The soft limit of `resource`, `u64::MAX` when there is none.
+pub(crate) fn soft_limit(resource: u32) -> u64 {
+    let mut limit = [u64::MAX; 2];
+    let _ = call!(SYS_prlimit64, 0, resource, 0, limit.as_mut_ptr());
+    limit[0]
+}
+
+/// New zeroed memory of this process alone.
+pub(crate) fn map_anonymous(len: usize) -> Result<*mut u8> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    call!(SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0)
+        .map(|at| at as *mut u8)
+}
+
+/// The first `len` bytes of a file, shared with it.
+pub(crate) fn map_shared(fd: Fd, len: usize) -> Result<*mut u8> {
+    call!(SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
+        .map(|at| at as *mut u8)
+}
+
+/// # Safety
+/// Nothing uses the mapping any more.
+pub(crate) unsafe fn unmap(at: *mut u8, len: usize) {
+    let _ = call!(SYS_munmap, at, len);
+}
+
+/// Makes the kernel hand zeros to a fork's child in place of these pages.
+pub(crate) fn wipe_on_fork(at: *const u8, len: usize) -> Result<usize> {
+    call!(SYS_madvise, at, len, libc::MADV_WIPEONFORK)
+}
+
+pub(crate) fn readlink<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let len =
+        call!(SYS_readlinkat, libc::AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())?;
+    buffer.get(..len).ok_or(libc::ENAMETOOLONG)
+}
+
+/// The current folder, without the NUL.
+pub(crate) fn getcwd(buffer: &mut [u8]) -> Result<&[u8]> {
+    let len = call!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len())?;
+    buffer.get(..len.saturating_sub(1)).ok_or(libc::ENAMETOOLONG)
+}
+
+/// Seconds and nanoseconds since 1970.
+pub(crate) fn wall_clock() -> (u64, u64) {
+    let mut time = [0u64; 2];
+    let _ = call!(SYS_clock_gettime, libc::CLOCK_REALTIME, time.as_mut_ptr());
+    (time[0], time[1])
+}
+
+pub(crate) fn uname() -> Result<libc::utsname> {
+    let mut name = MaybeUninit::<libc::utsname>::zeroed();
+    call!(SYS_uname, name.as_mut_ptr())?;
+    // SAFETY: all zeros is a valid `utsname`, and the kernel has filled it.
+    Ok(unsafe { name.assume_init() })
+}
+
+/// Reads a whole (small) file into `buffer`, as far as it fits.
+pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let fd = openat(path, libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY, 0)?;
+    let mut len = 0;
+    let end = loop {
+        match buffer.get_mut(len..).map(|rest| read(fd, rest)) {
+            Some(Ok(0)) | None => break Ok(()),
+            Some(Ok(n)) => len += n,
+            Some(Err(libc::EINTR)) => {}
+            Some(Err(errno)) => break Err(errno),
+        }
+    };
+    close(fd);
+    end?;
+    Ok(buffer.get(..len).unwrap_or(&[]))
+}
+
+pub(crate) fn yield_processor() {
+    let _ = call!(SYS_sched_yield);
+}
