@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Holds libmtr.so to its promises about symbols: it needs libc only, nothing newer than the floor
+# (glibc 2.35), has no dynamic TLS, and exports nothing but the hooks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo build --quiet --release -p mtr-preload
+library=target/release/libmtr.so
+
+fail() { echo "tests/exports.sh: $*" >&2; exit 1; }
+same() { # TITLE EXPECTED ACTUAL
+    [ "$2" = "$3" ] || fail "$1 differ (< expected, > found):
+$(diff <(echo "$2") <(echo "$3"))"
+}
+
+same "undefined symbols" "$(cat <<'LIST'
+_ITM_deregisterTMCloneTable
+_ITM_registerTMCloneTable
+__cxa_atexit@GLIBC_2.2.5
+__cxa_finalize@GLIBC_2.2.5
+__errno_location@GLIBC_2.2.5
+__gmon_start__
+__libc_single_threaded@GLIBC_2.32
+__register_atfork@GLIBC_2.3.2
+_dl_find_object@GLIBC_2.35
+bcmp@GLIBC_2.2.5
+dlsym@GLIBC_2.34
+environ@GLIBC_2.2.5
+getauxval@GLIBC_2.16
+memcpy@GLIBC_2.14
+memmove@GLIBC_2.2.5
+memset@GLIBC_2.2.5
+strlen@GLIBC_2.2.5
+LIST
+)" "$(nm -D --undefined-only $library | awk '{print $NF}' | LC_ALL=C sort)"
+
+same "exported symbols" "$(cat <<'LIST'
+_ZdaPv
+_ZdaPvRKSt9nothrow_t
+_ZdaPvSt11align_val_t
+_ZdaPvSt11align_val_tRKSt9nothrow_t
+_ZdaPvm
+_ZdaPvmSt11align_val_t
+_ZdlPv
+_ZdlPvRKSt9nothrow_t
+_ZdlPvSt11align_val_t
+_ZdlPvSt11align_val_tRKSt9nothrow_t
+_ZdlPvm
+_ZdlPvmSt11align_val_t
+aligned_alloc
+calloc
+cfree
+dlclose
+free
+free_aligned_sized
+free_sized
+malloc
+malloc_usable_size
+memalign
+mtrace
+muntrace
+posix_memalign
+pvalloc
+realloc
+reallocarray
+valloc
+LIST
+)" "$(nm -D --defined-only $library | awk '{print $NF}' | LC_ALL=C sort)"
+
+same "needed libraries" "libc.so.6" \
+    "$(readelf -d $library | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p')"
+if readelf -lW $library | grep -q ' TLS '; then
+    fail "it has a TLS segment, which the hooks do not need"
+fi
+echo "libmtr.so: symbols as promised"

@@ -1,0 +1,160 @@
+//! Children: each process and each image has a log of its own, and no line of another.
+
+mod support;
+
+use std::path::PathBuf;
+use support::*;
+
+/// The log of process `pid` beside that of its parent.
+fn child_of(run: &Run, pid: &str) -> PathBuf {
+    let mut name = run.path.clone().into_os_string();
+    name.push(format!(".{pid}"));
+    name.into()
+}
+
+#[test]
+fn a_forked_child_has_a_log_of_its_own() {
+    let folder = Folder::new("fork");
+    let program = compile(&folder, "fork", &program("fork.c"), &[]);
+    let run = Traced::new(&folder, &program).run().succeeded();
+    let parent = run.log();
+    parent.is_in_order();
+    let path = child_of(&run, run.stdout().trim());
+    let child = Log::read(&path).unwrap_or_else(|e| panic!("{e}\n{}", run.description()));
+    child.is_sound();
+    assert_eq!(child.pid().to_string(), run.stdout().trim());
+
+    let counts = |log: &Log| [7001, 7002, 7003].map(|size| log.blocks_of(size).len());
+    assert_eq!(counts(&parent), [1, 1, 0], "the parent's blocks, and none of the child's");
+    assert_eq!(counts(&child), [0, 0, 1], "the child's block, and none of the parent's");
+    assert_eq!(parent.allocated_and_freed(7001), (1, 0), "the child's free is not the parent's");
+
+    let inherited = parent.blocks_of(7001)[0].allocated().unwrap().0;
+    assert!(child.records().any(|r| r.freed() == Some(inherited)), "the child's free is recorded");
+
+    let note = child.note("parent");
+    assert_eq!(note[0], parent.pid().to_string());
+    assert_eq!(note[2], run.path.to_str().unwrap());
+    // What stands before the position is what the child inherited.
+    let position: usize = note[1].parse().expect("a position");
+    let before = Log::from_bytes(&std::fs::read(&run.path).unwrap()[..position]);
+    assert!(before.damaged.is_empty(), "the position is between lines: {:?}", before.damaged);
+    assert_eq!(counts(&before), [1, 0, 0]);
+
+    // To free an inherited block is no fault, to keep one no finding.
+    let report = mtr_report([&path]).without_faults();
+    report.names("main", "fork.c", line_of(&support::program("fork.c"), "malloc(7003)"));
+    mtr_report([&run.path]).without_faults();
+}
+
+#[test]
+fn children_forked_in_a_loop_tear_no_line_and_repeat_none() {
+    const CHILDREN: u64 = 40;
+    let folder = Folder::new("fork-loop");
+    let program = compile(&folder, "fork_in_a_loop", &program("fork_in_a_loop.c"), &[]);
+    let run = Traced::new(&folder, &program).arg(CHILDREN.to_string()).run().succeeded();
+    let parent = run.log();
+    parent.is_in_order();
+    assert_eq!(parent.allocated_and_freed(7000), (CHILDREN as usize, 0));
+    let pids: Vec<String> = run.stdout().lines().map(str::to_owned).collect();
+    assert_eq!(pids.len(), CHILDREN as usize, "{}", run.description());
+    for (number, pid) in (0..).zip(&pids) {
+        let child = Log::read(&child_of(&run, pid)).unwrap();
+        child.is_sound();
+        assert_eq!(child.allocated_and_freed(8000 + number), (100, 100), "child {number}");
+        let foreign = child.records().filter_map(Record::allocated);
+        let foreign: Vec<_> = foreign.filter(|(_, n)| *n >= 7000 && *n != 8000 + number).collect();
+        assert!(foreign.is_empty(), "child {number} has lines of others: {foreign:?}");
+        assert_eq!(child.note("parent")[0], parent.pid().to_string());
+    }
+    assert!((8000..8000 + CHILDREN).all(|size| parent.blocks_of(size).is_empty()));
+    assert_eq!(logs_beside(&run.path).len(), 1 + CHILDREN as usize);
+}
+
+#[test]
+fn a_threaded_program_can_fork_children_that_start_threads() {
+    let folder = Folder::new("fork-threads");
+    let program =
+        compile(&folder, "fork_with_threads", &program("fork_with_threads.c"), &["-pthread"]);
+    let run = Traced::new(&folder, &program).arg("20").run().succeeded();
+    let logs = logs_beside(&run.path);
+    assert_eq!(logs.len(), 21, "{}", run.description());
+    for log in &logs {
+        log.is_sound();
+        if log.path == run.path {
+            log.is_in_order();
+            assert!(log.blocks_of(7200).is_empty(), "a child's lines in the parent's log");
+            assert!(!log.blocks_of(7100).is_empty());
+        } else {
+            assert_eq!(log.allocated_and_freed(7200), (200, 200), "{}", log.path.display());
+            assert!(log.blocks_of(7100).is_empty(), "the parent's lines in a child's log");
+        }
+        mtr_report([&log.path]).without_faults();
+    }
+}
+
+#[test]
+fn vfork_posix_spawn_and_system_give_each_program_its_own_log() {
+    let folder = Folder::new("spawn");
+    let program = compile(&folder, "spawn_leaves", &program("spawn_leaves.c"), &[]);
+    let run = Traced::new(&folder, &program).run().succeeded();
+    let parent = run.log();
+    parent.is_in_order();
+    assert!(!parent.has_tail);
+    assert_eq!(parent.blocks_of(7301).len(), 3, "the parent goes on after each child");
+    assert!(parent.blocks_of(7300).is_empty(), "a child's line in the parent's log");
+
+    let logs = logs_beside(&run.path);
+    let leaves: Vec<&Log> = logs.iter().filter(|log| !log.blocks_of(7300).is_empty()).collect();
+    assert_eq!(leaves.len(), 3, "{:?}", logs.iter().map(|l| &l.path).collect::<Vec<_>>());
+    for leaf in leaves {
+        leaf.is_in_order();
+        assert_eq!(leaf.blocks_of(7300).len(), 1);
+        assert!(leaf.blocks_of(7301).is_empty(), "the parent's lines in a child's log");
+        assert_eq!(leaf.note("arguments")[1], "leaf");
+        assert_ne!(leaf.pid(), parent.pid());
+    }
+}
+
+/// A child that no handler announces writes nothing into its parent's log.
+fn an_unannounced_child_is_kept_out(how: &str) {
+    let folder = Folder::new(&format!("raw-{how}"));
+    let program = compile(&folder, "raw_fork", &program("raw_fork.c"), &[]);
+    let run = Traced::new(&folder, &program).arg(how).run().succeeded();
+    let parent = run.log();
+    parent.is_in_order();
+    assert!(!parent.has_tail);
+    assert!(parent.blocks_of(7401).is_empty(), "the child's lines in the parent's log");
+    assert_eq!(parent.allocated_and_freed(7400), (1, 1), "freed once: by the parent");
+    assert_eq!(parent.allocated_and_freed(7402), (10, 10), "the parent's own lines");
+    mtr_report([&run.path]).without_faults();
+}
+
+#[test]
+fn a_child_of_the_bare_system_call_never_writes_into_its_parents_log() {
+    an_unannounced_child_is_kept_out("clone");
+}
+
+#[test]
+fn a_child_of_underscore_fork_never_writes_into_its_parents_log() {
+    an_unannounced_child_is_kept_out("_Fork");
+}
+
+#[test]
+fn a_log_that_a_live_process_writes_is_not_taken_over() {
+    let folder = Folder::new("same-name");
+    let leaky = compile(&folder, "leaks_plainly", &program("leaks_plainly.c"), &[]);
+    let first = Traced::new(&folder, &leaky).run().succeeded();
+    let (first_pid, first_inode) = (first.log().pid(), inode(&first));
+    // Its writer has ended: the next run takes the name, with a new file.
+    let kept = std::fs::File::open(&first.path).unwrap();
+    let second = Traced::new(&folder, &leaky).run().succeeded();
+    assert_ne!(second.log().pid(), first_pid);
+    assert_ne!(inode(&second), first_inode, "replaced by a new file, never truncated");
+    assert!(kept.metadata().unwrap().len() > 0, "the old one was truncated");
+    assert_eq!(logs_beside(&first.path).len(), 1);
+}
+
+fn inode(run: &Run) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&run.path).unwrap())
+}

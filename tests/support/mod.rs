@@ -1,0 +1,24 @@
+//! What the end-to-end tests share: they compile small programs, run them under libmtr.so, and
+//! compare what mtr-report says with what a slow and obvious reader of the log finds.
+//!
+//! Nothing here uses the analyzer or `format/`: an oracle that shares the code it judges shares
+//! its faults.
+#![allow(dead_code, unused_imports)] // each test uses its part
+
+mod checker;
+mod compile;
+mod folder;
+mod golden;
+mod log;
+mod report;
+mod tools;
+mod traced;
+
+pub(crate) use checker::{Count, check_order};
+pub(crate) use compile::{compile, example, line_of, program, repository};
+pub(crate) use folder::Folder;
+pub(crate) use golden::compare_with_golden;
+pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, tail_of};
+pub(crate) use report::{Report, Summary, mtr_report};
+pub(crate) use tools::{Location, Script, addr2line, find_tool, mtrace_script, need, skip};
+pub(crate) use traced::{Run, Traced, clean_command, library, mtr_run, run_plain};
