@@ -63,7 +63,9 @@ impl<'a> CallCheck<'a> {
         if !self.is_supported() {
             return self.object.code().any(|range| range.contains(&address.for_lookup().0));
         }
-        self.calls(address).any(|target| self.can_reach(target, kinds))
+        // Without records there is nothing to contradict.
+        let any = kinds == Kinds::default();
+        self.calls(address).any(|target| any || self.can_reach(target, kinds))
     }
 
     /// The imported symbol that is called in front of the address, directly or by the PLT.

@@ -120,6 +120,10 @@ pub(super) fn supplementary(
     notes: &mut Vec<String>,
 ) -> Option<DebugFile> {
     let (name, build_id) = object.gnu_debugaltlink().ok().flatten()?;
+    // Some strip tools leave the link in a file that has nothing to complete.
+    if !has_dwarf(object) {
+        return None;
+    }
     let name = Path::new(OsStr::from_bytes(name));
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut candidates = vec![real.parent().unwrap_or(Path::new("")).join(name)];
