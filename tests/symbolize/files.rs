@@ -206,6 +206,41 @@ fn names_of_a_log_without_module_map_are_looked_for() {
     assert!(resolved.notes[0].ends_with("p.cc: not an ELF file"), "{:?}", resolved.notes);
 }
 
+/// Figures: `cargo test --release --test symbolize -- --ignored --nocapture many_sites`.
+#[test]
+#[ignore = "measures; slow without optimization"]
+fn many_sites_take_seconds() {
+    if !have("many_sites_take_seconds", TOOLS) {
+        return;
+    }
+    let program = std::env::current_exe().expect("own path");
+    let svmas: Vec<u64> = calls(&program).iter().map(|call| call.returns_to).collect();
+    let mut sites = stated(&program, BIAS, &svmas);
+    let start = std::time::Instant::now();
+    let resolved = resolve(&sites, &Options::default());
+    println!("{} sites, {} with lines: {:?}", svmas.len(), lines(&resolved), start.elapsed());
+    sites.modules.clear();
+    for site in &mut sites.sites {
+        site.module = None;
+        site.object = Some(program.to_str().expect("UTF-8").into());
+        site.addressing = Addressing::Unknown;
+    }
+    let start = std::time::Instant::now();
+    let resolved = resolve(&sites, &Options::default());
+    println!("without module map: {:?}: {:?}", start.elapsed(), resolved.notes);
+    assert!(resolved.places.iter().zip(&svmas).all(|(place, svma)| place.svma == Some(*svma)));
+    // Each site alone.
+    let start = std::time::Instant::now();
+    let (mut found, step) = (0, svmas.len() / 200);
+    for index in (0..svmas.len()).step_by(step) {
+        let mut one = sites.clone();
+        one.sites = vec![sites.sites[index].clone()];
+        one.sites[0].kinds = Kinds { alloc: true, ..Kinds::default() };
+        found += usize::from(resolve(&one, &Options::default()).places[0].svma.is_some());
+    }
+    println!("{found} of 200 single sites found, {:?} each", start.elapsed() / 200);
+}
+
 #[test]
 fn damaged_files_are_no_disaster() {
     if !have("damaged_files_are_no_disaster", TOOLS) {
