@@ -112,12 +112,14 @@ impl Report {
 
     /// Lines that speak of faults of the program or of the trace.
     pub(crate) fn faults(&self) -> Vec<&str> {
-        const WORDS: [&str; 8] = [
+        const WORDS: [&str; 10] = [
             "never alloc",
             "unknown address",
             "double free",
             "freed twice",
             "duplicate",
+            "was not freed",
+            "stood behind", // a free out of order that the reader has put right
             "damaged",
             "torn",
             "truncated",
