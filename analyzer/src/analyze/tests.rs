@@ -9,7 +9,7 @@ fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
     let log =
         read::mtrace_text::read_from(text.as_bytes(), path, 4096, |e| replay.event(e)).unwrap();
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[], false)
 }
 
 fn unresolved(_: &CallSite) -> Place {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use mtr_analyzer::cli::mtrace;
 use mtr_analyzer::cli::report::{Files, ReportOptions, report_all};
 
 /// Report what a traced program allocated, still held at its end and freed wrongly.
@@ -53,7 +54,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let files = Files::sort(&arguments.files);
+    let mut files = Files::sort(&arguments.files);
+    if arguments.format == Format::Mtrace {
+        files.take_anything();
+    }
     let failed = Cell::new(false);
     let fail = |message: &dyn std::fmt::Display| {
         failed.set(true);
@@ -64,8 +68,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         anyhow::bail!("expected a trace, got only programs: {}", arguments.files[0].display());
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    if arguments.format == Format::Mtrace {
-        anyhow::bail!("--format mtrace is not there yet");
+    if arguments.format == Format::Mtrace && !failed.get() {
+        let mut left = false;
+        for (trace, _) in &files.traces {
+            match mtrace::run(&files.programs, trace, &mut out) {
+                Ok(some) => left |= some,
+                Err(mtrace::Stop::Log(error)) => fail(&error),
+                Err(mtrace::Stop::Out(error)) => return Err(error).context("cannot write"),
+            }
+        }
+        return Ok(if failed.get() { FAILED } else { left.into() });
     }
     let found = report_all(&files, &arguments.report.text(), &mut out, |error| fail(error))
         .context("cannot write the report")?;

@@ -1,5 +1,6 @@
 //! What the two commands share.
 
 pub mod report; // the options of a report, and reporting a list of files
+pub mod mtrace; // `--format mtrace`
 pub mod session; // the report of a run of `mtr-run`
 pub mod quote; // names as a shell takes them

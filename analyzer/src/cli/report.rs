@@ -83,6 +83,16 @@ impl Files {
         files.traces.dedup();
         files
     }
+
+    /// Takes what looks like nothing known for a trace, as glibc's script does.
+    pub fn take_anything(&mut self) {
+        for error in std::mem::take(&mut self.failed) {
+            match error {
+                Error::NotATrace { path, .. } => self.traces.push((path, Kind::GlibcLog)),
+                error => self.failed.push(error),
+            }
+        }
+    }
 }
 
 /// The log whose tail this is.

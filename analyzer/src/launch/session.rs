@@ -117,6 +117,9 @@ mod tests {
         write("mtr.b.6.mtrace", "00000000000000ff", 6);
         write("mtr.a.7.mtrace", "00000000000000fe", 7);
         fs::write(folder.path().join("notes.txt"), "hello").unwrap();
+        // A tail that lies around holds the same lines.
+        let stray = [&b"MTRTAIL1\n# session 00000000000000ff\n# pid 8\n"[..], &[0; 4096]].concat();
+        fs::write(folder.path().join("mtr.a.8.mtrace.tail"), stray).unwrap();
         let session = collect(&Template::new(None, folder.path()), 0xff, 5);
         assert_eq!(session.program.unwrap().path, folder.path().join("mtr.a.5.mtrace"));
         let others: Vec<_> = session.others.iter().map(|trace| trace.pid).collect();

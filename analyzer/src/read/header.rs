@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use mtr_format::text::escape::unescape;
 use mtr_format::text::meta::Meta;
 
-use super::liveness;
-
 /// The `#` lines of a log; all absent in one of glibc's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
@@ -69,11 +67,6 @@ impl Header {
             Meta::Earlier(log) => first(&mut self.earlier, || Some(path(log))),
             _ => {}
         }
-    }
-
-    /// Whether the process is still running; `false` when the log does not say who it is.
-    pub fn is_running(&self) -> bool {
-        matches!((self.pid, self.ticks), (Some(pid), Some(ticks)) if liveness::is_running(pid, ticks))
     }
 }
 

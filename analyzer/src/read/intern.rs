@@ -15,6 +15,9 @@ use super::{Addressing, CallSite, CallSites, Kinds, Module, ModuleId, SiteId};
 /// Smallest address that cannot be relative: no module is 4 GiB large.
 const SURELY_ABSOLUTE: u64 = 1 << 32;
 
+/// The site of a text that has not been taken apart yet.
+const NONE: SiteId = SiteId::MAX;
+
 /// One distinct text of a place.
 struct Text {
     /// Where it stands in [`Interner::bytes`].
@@ -26,9 +29,23 @@ struct Text {
     generation: u32,
 }
 
+/// Entries of the table in front of the hash table.
+const FRONT: usize = 1 << 12;
+
+/// A place that was met lately.
+#[derive(Clone, Copy, Default)]
+struct Recent {
+    begin: usize,
+    length: u32,
+    site: SiteId,
+    generation: u32,
+}
+
 /// All places seen so far.
-#[derive(Default)]
 pub(super) struct Interner {
+    /// Places by their last bytes, which are the digits of the address: most records find theirs
+    /// here without hashing all of it.
+    front: Box<[Recent]>,
     hasher: FixedState,
     /// Indices of `texts` by their bytes.
     table: HashTable<u32>,
@@ -47,6 +64,37 @@ pub(super) struct Interner {
     ours: Option<Addressing>,
     /// A symbol's offset with `0x` was seen: glibc 2.33 or before, all addresses are absolute.
     prefixed: bool,
+}
+
+impl Default for Interner {
+    fn default() -> Interner {
+        Interner {
+            front: vec![Recent::default(); FRONT].into_boxed_slice(),
+            hasher: FixedState::default(),
+            table: HashTable::new(),
+            texts: Vec::new(),
+            bytes: Vec::new(),
+            meanings: HashMap::default(),
+            sites: Vec::new(),
+            kinds: Vec::new(),
+            modules: ModuleMap::default(),
+            nowhere: None,
+            ours: None,
+            prefixed: false,
+        }
+    }
+}
+
+/// Whether two texts are the same; short ones, for which a call of memcmp would cost more.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let (Some((a_last, b_last)), true) =
+        (a.last_chunk::<8>().zip(b.last_chunk()), a.len() == b.len())
+    else {
+        return a == b;
+    };
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    a_last == b_last && words.fold(true, |same, (a, b)| same & (a == b))
 }
 
 const ALLOC: u8 = 1;
@@ -95,17 +143,39 @@ impl Interner {
 
     #[inline]
     fn site_of(&mut self, text: &[u8]) -> SiteId {
+        let Some(last) = text.last_chunk::<8>() else { return self.look_up(text).0 };
+        let hash = u64::from_le_bytes(*last).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = (hash >> (64 - FRONT.ilog2())) as usize & (FRONT - 1);
+        let Recent { begin, length, site, generation } = self.front[slot];
+        if length as usize == text.len()
+            && generation == self.modules.generation
+            && self.bytes.get(begin..begin + text.len()).is_some_and(|known| is_same(known, text))
+        {
+            return site;
+        }
+        let (site, index) = self.look_up(text);
+        let begin = self.texts[index as usize].begin;
+        let (length, generation) = (text.len() as u32, self.modules.generation);
+        self.front[slot] = Recent { begin, length, site, generation };
+        site
+    }
+
+    /// The site of a text, and the index of the text.
+    #[inline(never)]
+    fn look_up(&mut self, text: &[u8]) -> (SiteId, u32) {
         let hash = self.hasher.hash_one(text);
         let same = |index: &u32| {
             let known = &self.texts[*index as usize];
             self.bytes[known.begin..known.end] == *text
         };
-        match self.table.find(hash, same) {
-            Some(&index) if self.texts[index as usize].generation == self.modules.generation => {
-                self.texts[index as usize].site
-            }
-            Some(&index) => self.meaning(index),
+        let index = match self.table.find(hash, same) {
+            Some(&index) => index,
             None => self.add(text, hash),
+        };
+        let known = &self.texts[index as usize];
+        match known.generation == self.modules.generation && known.site != NONE {
+            true => (known.site, index),
+            false => (self.meaning(index), index),
         }
     }
 
@@ -125,17 +195,17 @@ impl Interner {
     }
 
     #[cold]
-    fn add(&mut self, text: &[u8], hash: u64) -> SiteId {
+    fn add(&mut self, text: &[u8], hash: u64) -> u32 {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(text);
         let index = self.texts.len() as u32;
-        self.texts.push(Text { begin, end: self.bytes.len(), site: 0, generation: 0 });
+        self.texts.push(Text { begin, end: self.bytes.len(), site: NONE, generation: 0 });
         let (hasher, texts, bytes) = (&self.hasher, &self.texts, &self.bytes);
         self.table.insert_unique(hash, index, |index| {
             let known = &texts[*index as usize];
             hasher.hash_one(&bytes[known.begin..known.end])
         });
-        self.meaning(index)
+        index
     }
 
     /// The site that a text means under the module map as it is now.

@@ -176,7 +176,10 @@ pub fn head(log: &Path) -> io::Result<Head> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(log)?;
     Ok(match beside(log, &file)? {
         Some(Ok((_, head))) => head,
-        _ => Head::parse(&front(&file)?),
+        _ => match front(&file)? {
+            tail if tail.starts_with(&layout::MAGIC) => Head::default(),
+            log => Head::parse(&log),
+        },
     })
 }
 

@@ -1,0 +1,86 @@
+//! `--format mtrace`: the lines of a log through the replay of glibc's script.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use hashbrown::HashMap;
+use mtr_format::text::decode::Place;
+use mtr_format::text::escape::unescape;
+
+use crate::error::Error;
+use crate::output::mtrace::{Locations, Script};
+use crate::read;
+use crate::read::lines::{self, CHUNK};
+use crate::read::source::Source;
+use crate::symbolize::{self, Options};
+
+/// What stopped the output.
+#[derive(Debug)]
+pub enum Stop {
+    /// The log could not be read.
+    Log(Error),
+    /// The output could not be written.
+    Out(io::Error),
+}
+
+/// Prints what the script prints of `log`, and says whether blocks were left, which is when the
+/// script exits 1. With a program, places are symbolized; what cannot be is printed as the script
+/// does without one.
+pub fn run(programs: &[PathBuf], log: &Path, out: &mut impl Write) -> Result<bool, Stop> {
+    let (known, escaped) = match programs {
+        [] => (HashMap::new(), false),
+        programs => resolved(programs, log).map_err(Stop::Log)?,
+    };
+    let mut locations = Locations::new();
+    let mut place = |text: &[u8]| match known.get(&identity(text, escaped)) {
+        Some(line) => line.clone(),
+        None => locations.location(text),
+    };
+    let mut script = Script::new();
+    let source = Source::open(log).map_err(Stop::Log)?;
+    // Errors of both sides are io::Error; a failing log has its own.
+    let mut written = Ok(());
+    let read = lines::split(source, CHUNK, |raw| {
+        written = script.line(raw.bytes, out, &mut place);
+        if written.is_err() { Err(io::Error::other("the output failed")) } else { Ok(()) }
+    });
+    written.map_err(Stop::Out)?;
+    read.map_err(|source| Stop::Log(Error::Read { path: log.into(), position: 0, source }))?;
+    let left = script.finish(out, &mut place).map_err(Stop::Out)?;
+    out.flush().map_err(Stop::Out)?;
+    Ok(left)
+}
+
+/// What tells one place from another, its names unescaped.
+type Identity = (Option<Vec<u8>>, Option<(Vec<u8>, u64)>, Option<u64>);
+
+fn identity(text: &[u8], escaped: bool) -> Identity {
+    let place = Place::parse(text);
+    let plain = |name: &[u8]| match escaped {
+        true => unescape(name).collect(),
+        false => name.to_vec(),
+    };
+    let symbol = place.symbol.map(|symbol| (plain(symbol.name), symbol.offset));
+    (place.object.map(plain), symbol, place.address)
+}
+
+/// Place -> file and line.
+type Lines = HashMap<Identity, Vec<u8>>;
+
+/// File and line of every place of the log that has them, as addr2line prints them, and whether
+/// names in the log are escaped.
+fn resolved(programs: &[PathBuf], log: &Path) -> Result<(Lines, bool), Error> {
+    let read::Log { sites, header, .. } = read::read(log, |_| {})?;
+    let options =
+        Options { programs: programs.to_vec(), trace_folder: log.parent().map(Path::to_path_buf) };
+    let places = symbolize::resolve(&sites, &options).places;
+    let lines = sites.sites.into_iter().zip(places).filter_map(|(site, place)| {
+        let frame = place.frames.first()?;
+        let mut line = OsString::from(frame.file.as_ref()?);
+        line.push(format!(":{}", frame.line?));
+        Some(((site.object, site.symbol, site.address), line.as_bytes().to_vec()))
+    });
+    Ok((lines.collect(), header.version.is_some()))
+}
