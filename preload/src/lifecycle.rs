@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crate::config::{self, Start};
 use crate::global::{Path, Scratch};
-use crate::hot::{HOT, State};
+use crate::hot::{HOT, State, single_threaded};
 use crate::log::process::Process;
 use crate::log::{self, Cannot, file, ring};
 use crate::{modules, real, sites, sys};
@@ -41,15 +41,18 @@ pub(crate) fn has_log() -> bool {
     !HOT.is_new() && PHASE.load(Ordering::Acquire) == RUNNING
 }
 
-/// Starts the log of this process. Events of other threads, and those that the start itself causes,
-/// are passed on meanwhile.
+/// Events of other threads that came while the log was being started: they are lost, and counted.
+static MISSED: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the log of this process.
 #[cold]
 #[inline(never)]
 fn start() -> bool {
     let phase = PHASE.load(Ordering::Acquire);
     let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
     if phase == STARTING || PHASE.compare_exchange(phase, STARTING, order, otherwise).is_err() {
-        return false;
+        MISSED.fetch_add(1, Ordering::Relaxed);
+        return HOT.is_on();
     }
     let on = match phase {
         UNBORN => start_first(),
@@ -60,6 +63,10 @@ fn start() -> bool {
     let on = on.unwrap_or(false);
     WAS_ON.store(on, Ordering::Relaxed);
     HOT.set(if on { State::On } else { State::Off });
+    let missed = MISSED.swap(0, Ordering::Relaxed);
+    if on && missed > 0 {
+        file::lose(missed, libc::EBUSY);
+    }
     on
 }
 
@@ -258,12 +265,25 @@ extern "C" fn finish(_: *mut c_void) {
 extern "C" fn before_fork() {
     if HOT.is_on() {
         POSITION_AT_FORK.store(HOT.cursor.0.load(Ordering::Acquire), Ordering::Relaxed);
+        WAS_THREADED.store(!single_threaded(), Ordering::Relaxed);
     }
 }
 
 extern "C" fn after_fork_in_parent() {
     POSITION_AT_FORK.store(u64::MAX, Ordering::Relaxed);
 }
+
+/// A child starts its log at its first event, because most children exec before they have one. But
+/// a child of a threaded program finds the stacks of its parent's threads and can start threads
+/// without an allocation: its log has to start while it is alone.
+extern "C" fn after_fork_in_child() {
+    if WAS_THREADED.load(Ordering::Relaxed) && WAS_ON.load(Ordering::Relaxed) {
+        is_recording();
+    }
+}
+
+/// Whether the parent had had threads when fork was last called.
+static WAS_THREADED: AtomicBool = AtomicBool::new(false);
 
 type AtFork = Option<extern "C" fn()>;
 
@@ -287,8 +307,12 @@ extern "C" fn constructor() {
     // SAFETY: both functions accept NULL for "of no module".
     unsafe {
         __cxa_atexit(finish, core::ptr::null_mut(), core::ptr::null());
-        let after = Some(after_fork_in_parent as extern "C" fn());
-        __register_atfork(Some(before_fork), after, None, core::ptr::null());
+        __register_atfork(
+            Some(before_fork),
+            Some(after_fork_in_parent),
+            Some(after_fork_in_child),
+            core::ptr::null(),
+        );
     }
     // A program that allocates nothing has a log too.
     is_recording();

@@ -116,7 +116,8 @@ pub(crate) fn read_at(position: u64, buffer: &mut [u8]) -> Result<usize> {
     unsafe { sys::pread(fd, buffer.as_mut_ptr(), buffer.len(), position) }
 }
 
-fn lose(records: u64, errno: Errno) {
+/// Counts records that are not in the log.
+pub(crate) fn lose(records: u64, errno: Errno) {
     let tail = TAIL.load(Ordering::Acquire);
     // SAFETY: the tail's first page stays mapped, is aligned, and the two words are only used as
     // atomics.
