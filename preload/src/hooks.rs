@@ -71,12 +71,14 @@ extern "C" fn calloc_body(count: usize, size: usize, return_address: usize) -> P
 }
 
 extern "C" fn free_body(old: Ptr, return_address: usize) {
-    if old.is_null() || arena::contains(old as usize) {
+    if old.is_null() {
         return;
     }
     record::free(old as usize, return_address);
-    // SAFETY: see malloc_body.
-    unsafe { real::free()(old) }
+    if !arena::contains(old as usize) {
+        // SAFETY: see malloc_body.
+        unsafe { real::free()(old) }
+    }
 }
 
 extern "C" fn realloc_body(old: Ptr, size: usize, return_address: usize) -> Ptr {
@@ -92,8 +94,11 @@ extern "C" fn realloc_body(old: Ptr, size: usize, return_address: usize) -> Ptr 
     }
     if arena::contains(old as usize) {
         let new = malloc_body(size, return_address);
-        // SAFETY: `old` is a block of the arena, `new` one of `size` bytes or NULL.
-        unsafe { arena::copy(old, new, size) };
+        if !new.is_null() {
+            // SAFETY: `old` is a block of the arena, `new` one of `size` bytes.
+            unsafe { arena::copy(old, new, size) };
+            record::free(old as usize, return_address);
+        }
         return new;
     }
     record::realloc(old as usize, size, return_address, || {

@@ -1,5 +1,6 @@
-//! Blocks for calls that come before the real functions are known. They are never recorded and
-//! never freed; the hooks of free, realloc and malloc_usable_size recognise them by address.
+//! Blocks for calls that come before the real functions are known. They are never given back, but
+//! recorded like any other; the hooks of free, realloc and malloc_usable_size recognise them by
+//! address.
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
