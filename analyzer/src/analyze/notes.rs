@@ -69,12 +69,12 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
     }
     if damage.torn > 0 {
         notes.push(format!(
-            "{} only in part and not counted.",
-            counted(damage.torn, "line was stored", "lines were stored"),
+            "{} (stored only in part) and not counted.",
+            counted(damage.torn, "line is torn", "lines are torn"),
         ));
     }
     if damage.cut {
-        notes.push("The last line is cut and not counted.".into());
+        notes.push("The last line is truncated and not counted.".into());
     }
     if let Some(bad) = &damage.first_malformed {
         notes.push(format!(
