@@ -69,8 +69,8 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
     }
     if damage.torn > 0 {
         notes.push(format!(
-            "{} (stored only in part) and not counted.",
-            counted(damage.torn, "line is torn", "lines are torn"),
+            "{} only in part and not counted.",
+            counted(damage.torn, "line was stored", "lines were stored"),
         ));
     }
     if damage.cut {
