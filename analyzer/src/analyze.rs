@@ -48,7 +48,10 @@ fn profile(
         .filter(|fault| match fault.kind {
             FaultKind::DoubleFree => true,
             FaultKind::UnknownFree => blind == Blind::Never,
-            FaultKind::DuplicateAlloc => matches!(blind, Blind::Never | Blind::BeforeFork),
+            // While recording was off, or among what was lost, may be the free that is missing.
+            FaultKind::DuplicateAlloc => {
+                log.header.version.is_none() || matches!(blind, Blind::Never | Blind::BeforeFork)
+            }
         })
         .map(|fault| Fault {
             kind: fault.kind,

@@ -74,7 +74,7 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
         ));
     }
     if damage.cut {
-        notes.push("The last line is cut and not counted.".into());
+        notes.push("The last line is truncated and not counted.".into());
     }
     if let Some(bad) = &damage.first_malformed {
         notes.push(format!(

@@ -164,7 +164,7 @@ fn faults(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Res
         let what = match kind {
             FaultKind::DoubleFree => "Double free of",
             FaultKind::UnknownFree => "Free of an address that was never allocated,",
-            FaultKind::DuplicateAlloc => "Allocation of an address that was not freed,",
+            FaultKind::DuplicateAlloc => "Duplicate allocation of a live address,",
         };
         write!(out, "  {what} {ptr:#x} (line {} of the trace", thousands(*line))?;
         match count {
