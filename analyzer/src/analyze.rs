@@ -7,7 +7,6 @@ use hashbrown::HashMap;
 use crate::error::Error;
 use crate::profile::{Amount, Certainty, Ending, Fault, FaultKind, Location, Profile, Site};
 use crate::read::sniff::Kind;
-use crate::read::tail;
 use crate::read::{self, CallSite, Log, SiteId};
 use crate::replay::{Order, Outcome, Replay};
 use crate::symbolize::{self, Resolved};
@@ -18,17 +17,15 @@ mod notes; // what the reader of the report has to know
 /// of the traced process.
 pub fn analyze(trace: &Path, kind: Kind, programs: &[PathBuf]) -> Result<Profile, Error> {
     let order = if kind == Kind::OurLog { Order::Kept } else { Order::Loose };
-    // Asked before the log is read: a process that ends meanwhile ran at the moment it shows.
-    let running = tail::head(trace).is_ok_and(|head| head.is_running());
     let mut replay = Replay::new(order);
-    let log = read::read(trace, |event| replay.event(event))?;
+    let log = read::read_ahead(trace, |event| replay.event(event))?;
     let outcome = replay.finish();
     let options = symbolize::Options {
         programs: programs.to_vec(),
         trace_folder: trace.parent().map(Path::to_path_buf),
     };
     let resolved = symbolize::resolve(&log.sites, &options);
-    Ok(profile(trace, &log, outcome, resolved, programs, running))
+    Ok(profile(trace, &log, outcome, resolved, programs))
 }
 
 /// Puts together what the stages found.
@@ -38,7 +35,6 @@ fn profile(
     outcome: Outcome,
     resolved: Resolved,
     programs: &[PathBuf],
-    running: bool,
 ) -> Profile {
     let places = Places { log, resolved: &resolved };
     let blind = Blind::of(log);
@@ -64,7 +60,7 @@ fn profile(
         })
         .collect();
     let ending = match log {
-        _ if running => Ending::Running,
+        Log { running: true, .. } => Ending::Running,
         Log { exited: true, .. } => Ending::Exited,
         _ if log.header.version.is_some() => Ending::Killed,
         _ => Ending::Unknown,

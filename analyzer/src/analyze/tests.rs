@@ -1,4 +1,5 @@
 use super::*;
+use crate::read::mtrace_text::{Holes, read_from};
 use crate::symbolize::{Frame, Place};
 
 /// The profile of a trace with this text, every place resolved by `resolve`.
@@ -6,10 +7,10 @@ fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
     let kind_of_log = if text.starts_with("# mtr") { Order::Kept } else { Order::Loose };
     let mut replay = Replay::new(kind_of_log);
     let path = Path::new("t.mtrace");
-    let log =
-        read::mtrace_text::read_from(text.as_bytes(), path, 4096, |e| replay.event(e)).unwrap();
+    let input = text.as_bytes();
+    let log = read_from(input, path, 4096, Holes::AreLosses, |e| replay.event(e)).unwrap();
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[], false)
+    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
 }
 
 fn unresolved(_: &CallSite) -> Place {

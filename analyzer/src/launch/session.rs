@@ -18,8 +18,8 @@ pub struct Trace {
     pub size: u64,
     /// Process ID.
     pub pid: u32,
-    /// The trace of the image before this one.
-    pub earlier: Option<PathBuf>,
+    /// When it began: seconds and nanoseconds.
+    pub started: (u64, u64),
 }
 
 /// What a run left behind.
@@ -56,7 +56,8 @@ pub fn collect(template: &Template, id: u64, pid: u32) -> Session {
             session.failed.push(error);
         }
         let size = fs::metadata(&path).map_or(0, |found| found.len());
-        traces.push(Trace { path, size, pid: head.pid.unwrap_or(0), earlier: head.earlier });
+        let pid = head.pid.unwrap_or(0);
+        traces.push(Trace { path, size, pid, started: head.started.unwrap_or_default() });
     }
     let program = last_image(&traces, pid).cloned();
     traces.retain(|trace| Some(trace) != program.as_ref());
@@ -69,11 +70,9 @@ fn head_of(path: &Path) -> Option<Head> {
     head.ok().filter(|head: &Head| head.session.is_some())
 }
 
-/// The trace of process `pid` that no other one follows.
+/// The trace of process `pid` that began last: those before it are of images that an exec replaced.
 fn last_image(traces: &[Trace], pid: u32) -> Option<&Trace> {
-    let images = || traces.iter().filter(|trace| trace.pid == pid);
-    let followed = |path: &Path| images().any(|trace| trace.earlier.as_deref() == Some(path));
-    images().find(|trace| !followed(&trace.path)).or_else(|| images().next_back())
+    traces.iter().filter(|trace| trace.pid == pid).max_by_key(|trace| trace.started)
 }
 
 /// Whether `path` is a file that this run must not write over.
@@ -90,17 +89,17 @@ pub fn is_in_the_way(path: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    fn trace(path: &str, pid: u32, earlier: Option<&str>) -> Trace {
-        Trace { path: path.into(), size: 1, pid, earlier: earlier.map(PathBuf::from) }
+    fn trace(path: &str, pid: u32, started: (u64, u64)) -> Trace {
+        Trace { path: path.into(), size: 1, pid, started }
     }
 
     #[test]
     fn the_program_is_the_last_image_of_the_process() {
         let traces = [
-            trace("/t.5", 5, None),
-            trace("/t.5.2", 5, Some("/t.5.1")),
-            trace("/t.6", 6, None),
-            trace("/t.5.1", 5, Some("/t.5")),
+            trace("/t.sh.5", 5, (7, 900)),
+            trace("/t.sort.5", 5, (8, 5)),
+            trace("/t.sort.6", 6, (8, 7)),
+            trace("/t.env.5", 5, (8, 1)),
         ];
         assert_eq!(last_image(&traces, 5), Some(&traces[1]));
         assert_eq!(last_image(&traces, 7), None);

@@ -8,10 +8,12 @@ pub mod header; // what the `#` lines say of the process
 mod module_map; // and of what was loaded where
 mod intern; // place -> call site
 pub mod mtrace_text; // all of it: lines -> events and call sites
+mod ahead; // the same on a thread of its own
 pub mod liveness; // whether the process still runs
 
 use std::path::PathBuf;
 
+pub use ahead::read_ahead;
 pub use mtrace_text::{Event, Log, read};
 
 /// A module as a trace states it (`# module` lines).

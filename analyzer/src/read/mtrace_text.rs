@@ -10,6 +10,7 @@ use super::header::Header;
 use super::intern::Interner;
 use super::lines::{self, RawLine};
 use super::source::Source;
+use super::tail;
 use super::{Addressing, CallSites, SiteId};
 use crate::error::Error;
 
@@ -84,16 +85,33 @@ pub struct Log {
     pub ended: bool,
     /// `# exit` was seen.
     pub exited: bool,
+    /// The process was running when the log was opened.
+    pub running: bool,
     /// A tail lies beside it: the process runs, or did not end normally.
     pub had_tail: bool,
     /// What is wrong with it.
     pub damage: Damage,
 }
 
-/// Reads the log at `path` and hands every event to `each`, in order.
+/// What a hole in a log means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holes {
+    /// The process is gone: what was not stored never will be.
+    AreLosses,
+    /// The process is running: a line that was not stored when we looked may be the free that comes
+    /// before the next one. What stands before the first hole is one moment of the process.
+    AreTheEnd,
+}
+
+/// Reads the log at `path` and hands every event to `each`, in order. Of a running process it reads
+/// what was certain at one moment.
 pub fn read(path: &Path, each: impl FnMut(Event)) -> Result<Log, Error> {
+    // Asked before the log is opened: a process that ends meanwhile ran at the moment it shows.
+    let running = tail::head(path).is_ok_and(|head| head.is_running());
     let mut source = Source::open(path)?;
-    let mut log = read_from(&mut source, path, lines::CHUNK, each)?;
+    let holes = if running { Holes::AreTheEnd } else { Holes::AreLosses };
+    let mut log = read_from(&mut source, path, lines::CHUNK, holes, each)?;
+    log.running = running;
     let (lost, errno) = source.lost();
     if lost > log.damage.lost {
         log.damage.lost = lost;
@@ -109,9 +127,11 @@ pub fn read_from(
     input: impl Read,
     path: &Path,
     chunk: usize,
+    holes: Holes,
     mut each: impl FnMut(Event),
 ) -> Result<Log, Error> {
     enum Stop {
+        AtHole { line: u64 },
         Io(std::io::Error),
         NewerVersion { line: u64, found: u64 },
     }
@@ -125,6 +145,10 @@ pub fn read_from(
     let mut interner = Interner::default();
     let lines = lines::split(input, chunk, |raw| {
         let parsed = match raw {
+            RawLine { after_gap: true, number, .. } if holes == Holes::AreTheEnd => {
+                return Err(Stop::AtHole { line: number });
+            }
+            RawLine { complete: false, .. } if holes == Holes::AreTheEnd => return Ok(()),
             // Nobody knows how much of it is missing.
             RawLine { complete: false, .. } => {
                 log.damage.cut = true;
@@ -174,6 +198,7 @@ pub fn read_from(
     });
     log.lines = match lines {
         Ok(lines) => lines,
+        Err(Stop::AtHole { line }) => line - 1,
         Err(Stop::Io(source)) => {
             return Err(Error::Read { path: path.into(), position: 0, source });
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use mtr_format::tail as layout;
 use mtr_format::text::meta::Meta;
 
-use super::{header, liveness};
+use super::liveness;
 use crate::error::Error;
 
 /// A tail as it was at one moment.
@@ -226,10 +226,10 @@ pub struct Head {
     pub session: Option<u64>,
     /// `# pid`.
     pub pid: Option<u32>,
+    /// First value of `# started`: seconds and nanoseconds.
+    pub started: Option<(u64, u64)>,
     /// Second value of `# started`.
     pub ticks: Option<u64>,
-    /// `# earlier`.
-    pub earlier: Option<PathBuf>,
 }
 
 impl Head {
@@ -242,8 +242,10 @@ impl Head {
                 Ok(Meta::Id(id)) => head.id = head.id.or(Some(id)),
                 Ok(Meta::Session(id)) => head.session = head.session.or(Some(id)),
                 Ok(Meta::Pid(pid)) => head.pid = head.pid.or(u32::try_from(pid).ok()),
-                Ok(Meta::Earlier(log)) => head.earlier = Some(header::path(log)),
-                Ok(Meta::Started { ticks, .. }) => head.ticks = head.ticks.or(Some(ticks)),
+                Ok(Meta::Started { seconds, nanoseconds, ticks }) => {
+                    head.started = head.started.or(Some((seconds, nanoseconds)));
+                    head.ticks = head.ticks.or(Some(ticks));
+                }
                 _ => {}
             }
         }

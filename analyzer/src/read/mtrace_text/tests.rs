@@ -3,7 +3,9 @@ use proptest::prelude::*;
 
 fn read_text(text: &[u8], chunk: usize) -> (Log, Vec<Event>) {
     let mut events = Vec::new();
-    let log = read_from(text, Path::new("log"), chunk, |event| events.push(event)).unwrap();
+    let log =
+        read_from(text, Path::new("log"), chunk, Holes::AreLosses, |event| events.push(event))
+            .unwrap();
     (log, events)
 }
 
@@ -113,8 +115,25 @@ fn what_a_killed_process_left_unfinished_is_told_from_damage() {
 }
 
 #[test]
+fn the_log_of_a_running_process_ends_at_its_first_hole() {
+    let text = b"+ 0x10 0x20\n- 0x10\n\0\0\0\0\0\0\0\0gram:[0x1157] - 0x30\n+ 0x10 0x20\n";
+    let read = |text: &[u8]| {
+        let mut records = 0;
+        let path = Path::new("log");
+        let log = read_from(text, path, 64, Holes::AreTheEnd, |_| records += 1).unwrap();
+        assert!(!log.damage.cut && log.damage.torn == 0);
+        (log.lines, records)
+    };
+    assert_eq!(read(text), (2, 2));
+    // The line at the very end may be half stored.
+    assert_eq!(read(b"+ 0x10 0x20\n- 0x1"), (2, 1));
+}
+
+#[test]
 fn a_newer_version_is_refused_by_name() {
-    let error = read_from(&b"# mtr log 2\n"[..], Path::new("x.mtrace"), 64, |_| {}).unwrap_err();
+    let error =
+        read_from(&b"# mtr log 2\n"[..], Path::new("x.mtrace"), 64, Holes::AreLosses, |_| {})
+            .unwrap_err();
     assert!(error.to_string().starts_with("x.mtrace:1: expected a log of version 1"), "{error}");
 }
 
