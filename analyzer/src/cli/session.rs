@@ -1,5 +1,6 @@
 //! The report of a run of `mtr-run`.
 
+use std::env;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -46,7 +47,8 @@ pub fn report(
     }
     if let Some(trace) = session.program.as_ref().or(session.others.first()) {
         let name = shown(&trace.path, options.folder.as_deref());
-        writeln!(out, "\nTo look closer:\n\n  mtr-report --top 1000 {name}")?;
+        let program = mtr_report(options.folder.as_deref());
+        writeln!(out, "\nTo look closer:\n\n  {program} --top 1000 {name}")?;
     }
     out.flush()?;
     Ok(found)
@@ -67,6 +69,15 @@ fn line_of(trace: &Trace) -> Result<String, Error> {
         thousands(totals.live_bytes),
         thousands(totals.live_blocks),
     ))
+}
+
+/// `mtr-report` as it can be typed: by name where the shell finds it, else beside `mtr-run`.
+fn mtr_report(folder: Option<&Path>) -> String {
+    const NAME: &str = "mtr-report";
+    let search = env::var_os("PATH").unwrap_or_default();
+    let beside = env::current_exe().map(|own| own.with_file_name(NAME)).unwrap_or_default();
+    let is_found = env::split_paths(&search).any(|folder| folder.join(NAME).is_file());
+    if is_found || !beside.is_file() { NAME.into() } else { shown(&beside, folder) }
 }
 
 /// A path as it can be typed where the user is.
