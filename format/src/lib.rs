@@ -8,5 +8,6 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod compact;
 pub mod tail;
 pub mod text;

@@ -1,0 +1,3 @@
+//! The compact trace: 64-bit words, as documented in docs/trace-format.md.
+
+pub mod word;
