@@ -35,6 +35,10 @@ pub(crate) fn getppid() -> i32 {
     call!(SYS_getppid).unwrap_or(0) as i32
 }
 
+pub(crate) fn gettid() -> i32 {
+    call!(SYS_gettid).unwrap_or(0) as i32
+}
+
 pub(crate) fn openat(path: &CStr, flags: i32, mode: u32) -> Result<Fd> {
     call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode).map(|fd| fd as Fd)
 }
@@ -62,6 +66,13 @@ pub(crate) unsafe fn pread(fd: Fd, to: *mut u8, len: usize, offset: u64) -> Resu
 /// happen to be).
 pub(crate) unsafe fn pwrite(fd: Fd, from: *const u8, len: usize, offset: u64) -> Result<usize> {
     call!(SYS_pwrite64, fd, from, len, offset)
+}
+
+/// Copies memory of this process that may not be mapped; returns how many bytes there were.
+pub(crate) fn copy_own_memory(from: u64, to: &mut [MaybeUninit<u64>]) -> Result<usize> {
+    let local = [to.as_mut_ptr() as u64, size_of_val(to) as u64];
+    let remote = [from, size_of_val(to) as u64];
+    call!(SYS_process_vm_readv, getpid(), local.as_ptr(), 1, remote.as_ptr(), 1, 0)
 }
 
 pub(crate) fn fstat(fd: Fd) -> Result<libc::stat> {
