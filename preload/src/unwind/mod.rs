@@ -28,3 +28,6 @@ pub(crate) use bounds::Stack;
 pub(crate) use cache::{begin_unload, end_unload};
 pub(crate) use step::Registers;
 pub(crate) use walk::{Cut, End, Frame, walk};
+
+#[cfg(test)]
+mod tests;
