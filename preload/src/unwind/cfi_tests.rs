@@ -307,6 +307,6 @@ proptest! {
         let cursor = Cursor::new(&operations, 0x5000);
         let register = |number| (number < 17).then_some(number * 0x1234_5678);
         let _ = crate::unwind::expression::evaluate(
-            cursor, first, register, &mut Memory::copying());
+            cursor, first, register, &mut Memory::probing());
     }
 }

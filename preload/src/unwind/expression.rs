@@ -215,7 +215,7 @@ mod tests {
             16 => Some(0x40_000b),
             _ => None,
         };
-        evaluate(Cursor::new(&bytes, 0), None, register, &mut Memory::copying())
+        evaluate(Cursor::new(&bytes, 0), None, register, &mut Memory::probing())
     }
 
     #[test]

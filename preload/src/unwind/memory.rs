@@ -1,23 +1,17 @@
 //! Words of the stack, read so that nothing faults.
 
-use core::mem::MaybeUninit;
-
 use crate::sys;
 
-/// Bytes that one system call fetches.
-const CHUNK: usize = 256;
+const PAGE: u64 = 4096;
 
-/// What may be read: one range directly, anything else through the kernel or not at all.
+/// What may be read: one range, which grows page by page where the stack's end is not known.
 pub(super) struct Memory {
     /// Readable from here ...
     low: u64,
     /// ... to here; equal to `low` where nothing is known.
     high: u64,
-    /// What the kernel copied last, from `copied_from` on.
-    copied: [MaybeUninit<u64>; CHUNK / 8],
-    copied_from: u64,
-    copied_words: usize,
-    may_copy: bool,
+    /// Whether pages outside are tried out.
+    may_probe: bool,
 }
 
 impl Memory {
@@ -25,88 +19,81 @@ impl Memory {
     ///
     /// # Safety
     /// `low..high` stays readable while the value is used.
+    #[inline(always)]
     pub(super) unsafe fn direct(low: u64, high: u64) -> Self {
-        Memory {
-            low,
-            high: high & !7,
-            copied: [MaybeUninit::uninit(); CHUNK / 8],
-            copied_from: 0,
-            copied_words: 0,
-            may_copy: false,
-        }
+        Memory { low, high: high & !7, may_probe: false }
     }
 
-    /// Words of any address, each copied by the kernel.
-    pub(super) fn copying() -> Self {
-        // SAFETY: nothing is read directly.
-        let mut memory = unsafe { Memory::direct(0, 0) };
-        memory.may_copy = true;
-        memory
+    /// Words of any page that the kernel can read. It is asked once for each: a page of the stack
+    /// that the thread runs on stays. (Beyond the end of that stack another thread might unmap it
+    /// at that moment; a walk goes there only by a wrong rule.)
+    pub(super) fn probing() -> Self {
+        Memory { low: 0, high: 0, may_probe: true }
     }
 
-    /// From here on copies.
+    /// As [`Memory::probing`], but the page of `known` needs no question.
+    ///
+    /// # Safety
+    /// The word at `known` is on the stack that the thread runs on.
+    pub(super) unsafe fn probing_from(known: u64) -> Self {
+        Memory { low: known, high: (known & !(PAGE - 1)).saturating_add(PAGE), may_probe: true }
+    }
+
+    /// From here on asks for every page.
     pub(super) fn distrust(&mut self) {
-        *self = Memory::copying();
+        *self = Memory::probing();
     }
 
-    /// Where direct reading ends.
+    /// Where the range ends.
     #[inline(always)]
     pub(super) fn high(&self) -> u64 {
         self.high
     }
 
-    /// Whether `address` (a multiple of 8) is a word that is read directly.
+    /// Whether the end of the stack is known to be that of the range.
+    pub(super) fn is_bounded(&self) -> bool {
+        !self.may_probe
+    }
+
+    /// Whether `address` is that of a word (so a multiple of 8) that can be read at once.
     #[inline(always)]
     pub(super) fn holds(&self, address: u64) -> bool {
         address >= self.low && address < self.high && address.is_multiple_of(8)
     }
 
-    /// Reads a word directly.
+    /// Reads a word.
     ///
     /// # Safety
     /// [`Memory::holds`] is true of `address`.
     #[inline(always)]
     pub(super) unsafe fn word_unchecked(&self, address: u64) -> u64 {
-        // SAFETY: a word of `low..high`, which `direct`'s caller keeps readable. Volatile, because
-        // it is no Rust object: the program writes there.
+        // SAFETY: a word of `low..high`, which `direct`'s caller or the kernel vouched for.
+        // Volatile, because it is no Rust object: the program writes there.
         unsafe { (address as *const u64).read_volatile() }
     }
 
     /// The word at `address`.
     #[inline]
     pub(super) fn word(&mut self, address: u64) -> Option<u64> {
-        if self.holds(address) {
-            // SAFETY: just checked.
-            return Some(unsafe { self.word_unchecked(address) });
+        if !self.holds(address) {
+            self.probe(address)?;
         }
-        if self.may_copy { self.copied_word(address) } else { None }
+        // SAFETY: just checked, or made so by `probe`.
+        Some(unsafe { self.word_unchecked(address) })
     }
 
+    /// Makes the page of `address` part of the range, or all of it.
     #[cold]
-    fn copied_word(&mut self, address: u64) -> Option<u64> {
-        if !address.is_multiple_of(8) {
+    fn probe(&mut self, address: u64) -> Option<()> {
+        if !self.may_probe || !address.is_multiple_of(8) || !sys::is_readable(address) {
             return None;
         }
-        let index = address.wrapping_sub(self.copied_from) / 8;
-        if index >= self.copied_words as u64 {
-            // Not beyond the page: what follows it may not be mapped.
-            let page_left = 4096 - address as usize % 4096;
-            let words = self.copied.len().min(page_left / 8);
-            self.copied_words = 0;
-            let copied = sys::copy_own_memory(address, self.copied.get_mut(..words)?).ok()?;
-            self.copied_from = address;
-            self.copied_words = copied / 8;
-            return self.copied_at(0);
+        let page = address & !(PAGE - 1);
+        if page != self.high {
+            self.low = page;
         }
-        self.copied_at(index as usize)
-    }
-
-    fn copied_at(&self, index: usize) -> Option<u64> {
-        if index >= self.copied_words {
-            return None;
-        }
-        // SAFETY: the kernel has written the first `copied_words` words.
-        self.copied.get(index).map(|word| unsafe { word.assume_init() })
+        self.high = page.checked_add(PAGE)?;
+        Some(())
     }
 }
 
@@ -115,16 +102,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_copied_from_anywhere_and_holes_are_not_read() {
-        let words: Vec<u64> = (100..1100).collect();
+    fn words_are_read_from_anywhere_but_where_nothing_is() {
+        let words: Vec<u64> = (100..3100).collect();
         let start = words.as_ptr() as u64;
-        let mut memory = Memory::copying();
-        for index in [0u64, 1, 31, 32, 999, 5] {
+        let mut memory = Memory::probing();
+        for index in [0u64, 1, 31, 600, 2999, 5, 1000, 999] {
             assert_eq!(memory.word(start + 8 * index), Some(100 + index));
         }
         assert_eq!(memory.word(start + 4), None);
         assert_eq!(memory.word(8), None);
+        assert_eq!(memory.word(1 << 60), None);
         assert_eq!(memory.word(u64::MAX - 7), None);
+        assert_eq!(memory.word(start), Some(100));
+    }
+
+    #[test]
+    fn pages_that_are_mapped_but_closed_are_not_read() {
+        let len = 3 * PAGE as usize;
+        let start = sys::map_anonymous(len).unwrap();
+        // SAFETY: the mapping is this test's own.
+        unsafe {
+            assert_eq!(libc::mprotect(start.add(PAGE as usize).cast(), 4096, libc::PROT_NONE), 0);
+            let start = start as u64;
+            let mut memory = Memory::probing_from(start + 8);
+            assert_eq!(memory.word(start + PAGE - 8), Some(0));
+            assert_eq!(memory.word(start + PAGE), None);
+            assert_eq!(memory.word(start + 2 * PAGE), Some(0));
+            assert_eq!(memory.word(start), Some(0));
+        }
+        // SAFETY: as above.
+        unsafe { sys::unmap(start, len) };
     }
 
     #[test]

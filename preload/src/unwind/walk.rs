@@ -91,7 +91,8 @@ impl<'a> Walker<'a> {
             // SAFETY: the thread runs on this stack, above whose rsp everything is readable.
             unsafe { Memory::direct(start.rsp, stack.high()) }
         } else {
-            Memory::copying()
+            // SAFETY: the hook's return address was there a moment ago.
+            unsafe { Memory::probing_from(start.rsp.wrapping_sub(8)) }
         };
         Walker {
             pc: start.return_address,
@@ -151,7 +152,7 @@ impl<'a> Walker<'a> {
         if self.pc == 0 { Err(End::Root) } else { Ok(()) }
     }
 
-    /// All that is not a plain frame on the thread's own stack.
+    /// All that is not a plain frame in readable memory.
     #[cold]
     #[inline(never)]
     fn step_rarely(&mut self, rule: Rule) -> Result<(), End> {
@@ -247,7 +248,7 @@ impl<'a> Walker<'a> {
 
     /// Moves to the frame that a signal interrupted: further out, or on another stack.
     fn move_to_interrupted(&mut self, pc: u64, rsp: u64, rbp: u64) -> Result<(), End> {
-        if rsp < self.rsp || rsp >= self.memory.high() {
+        if rsp < self.rsp || !self.memory.is_bounded() || rsp >= self.memory.high() {
             self.stack_changes += 1;
             if self.stack_changes > MAX_STACK_CHANGES {
                 return Err(End::Truncated(Cut::Bounds));
@@ -270,7 +271,8 @@ impl<'a> Walker<'a> {
             return Err(End::Root);
         }
         let none = End::Truncated(Cut::NoCfi);
-        if self.is_guessed || self.rbp < self.rsp || !self.memory.holds(self.rbp) {
+        let is_inside = self.memory.is_bounded() && self.memory.holds(self.rbp);
+        if self.is_guessed || self.rbp < self.rsp || !is_inside {
             return Err(none);
         }
         let rbp = self.memory.word(self.rbp).ok_or(none)?;

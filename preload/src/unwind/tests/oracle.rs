@@ -65,7 +65,7 @@ pub(super) static FRAMES: AtomicUsize = AtomicUsize::new(0);
 
 struct Buffers {
     ours: Frames,
-    copied: Frames,
+    probed: Frames,
     slow: Frames,
     theirs: Frames,
 }
@@ -79,7 +79,7 @@ fn with_buffers<T>(use_it: impl FnOnce(&mut Buffers) -> T) -> T {
     static mut ALL: [Buffers; BUFFERS] = [const {
         Buffers {
             ours: Frames::EMPTY,
-            copied: Frames::EMPTY,
+            probed: Frames::EMPTY,
             slow: Frames::EMPTY,
             theirs: Frames::EMPTY,
         }
@@ -100,7 +100,7 @@ fn with_buffers<T>(use_it: impl FnOnce(&mut Buffers) -> T) -> T {
 /// The frames by the interpreter alone, without rules and cache.
 fn walk_slowly(start: &Registers, frames: &mut Frames) {
     frames.len = 0;
-    let mut memory = Memory::copying();
+    let mut memory = Memory::probing();
     let mut full = Full::of_caller(start);
     let mut is_interrupted = false;
     loop {
@@ -124,8 +124,8 @@ pub(super) fn compare(start: &Registers) -> usize {
         stack.update(start.rsp);
         buffers.ours.len = 0;
         let end = walk(start, &stack, |frame| buffers.ours.push(frame.pc, frame.rsp));
-        buffers.copied.len = 0;
-        walk(start, &Stack::NEW, |frame| buffers.copied.push(frame.pc, frame.rsp));
+        buffers.probed.len = 0;
+        walk(start, &Stack::NEW, |frame| buffers.probed.push(frame.pc, frame.rsp));
         walk_slowly(start, &mut buffers.slow);
         of_libgcc(&mut buffers.theirs);
         let theirs = buffers.theirs.as_slice();
@@ -136,7 +136,7 @@ pub(super) fn compare(start: &Registers) -> usize {
             .and_then(|inner| theirs.get(inner..))
             .unwrap_or(&[]);
         for (what, frames) in
-            [("walk", &buffers.ours), ("copying", &buffers.copied), ("slow", &buffers.slow)]
+            [("walk", &buffers.ours), ("probing", &buffers.probed), ("slow", &buffers.slow)]
         {
             if frames.as_slice() != theirs {
                 report(what, frames.as_slice(), theirs, end);

@@ -187,6 +187,7 @@ fn any_registers_are_survived() {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         seed >> 8 ^ seed << 20
     };
+    let elsewhere = vec![compare as *const () as u64 + 20; 512];
     let code = compare as *const () as u64;
     let local = 0u64;
     let here = &raw const local as u64;
@@ -200,7 +201,8 @@ fn any_registers_are_survived() {
             _ => 0,
         };
         let registers = Registers {
-            rsp: if round % 2 == 0 { here } else { value() },
+            // rsp is true, or no hook would have run: here or on a coroutine's stack.
+            rsp: if round % 2 == 0 { here } else { &raw const elsewhere[round % 512] as u64 },
             r15: value(),
             r14: value(),
             r13: value(),
