@@ -9,13 +9,24 @@
 //! - it exports the hooks and nothing else.
 #![cfg_attr(not(test), no_std)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, dead_code))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        dead_code
+    )
+)]
 
 mod hooks; // the exported functions
 mod real; // what they pass on to
 mod log; // where records go
 mod sites; // the text of a call site
 mod modules; // which module an address is in
+#[allow(dead_code)] // until hooks record call stacks
+mod unwind; // call stacks
 mod dlclose; // what becomes of it when the module goes
 mod lifecycle; // start, fork, exit
 mod hot; // the state that every hook touches

@@ -14,7 +14,7 @@ use crate::global::Scratch;
 use crate::sites::{Buffer, MAX_TEXT};
 use crate::{config, log};
 
-pub(crate) use elf::LinkMap;
+pub(crate) use elf::{LinkMap, segment_at};
 pub(crate) use map::{remember, start, sweep};
 
 /// Result of `_dl_find_object` (dlfcn.h, glibc 2.35).
@@ -42,6 +42,8 @@ pub(crate) struct Module {
     /// The loader's record of it. Valid while code of the module runs, or while it cannot be
     /// unloaded for another reason.
     pub(crate) link_map: *const LinkMap,
+    /// Its `.eh_frame_hdr`, 0 when it has none.
+    pub(crate) eh_frame_hdr: usize,
 }
 
 /// The module that holds an address.
@@ -58,6 +60,7 @@ pub(crate) fn find(address: usize) -> Option<Module> {
         start: found.map_start as usize,
         end: found.map_end as usize,
         link_map: found.link_map,
+        eh_frame_hdr: found.eh_frame as usize,
     })
 }
 

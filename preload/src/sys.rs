@@ -35,6 +35,10 @@ pub(crate) fn getppid() -> i32 {
     call!(SYS_getppid).unwrap_or(0) as i32
 }
 
+pub(crate) fn gettid() -> i32 {
+    call!(SYS_gettid).unwrap_or(0) as i32
+}
+
 pub(crate) fn openat(path: &CStr, flags: i32, mode: u32) -> Result<Fd> {
     call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode).map(|fd| fd as Fd)
 }
@@ -62,6 +66,15 @@ pub(crate) unsafe fn pread(fd: Fd, to: *mut u8, len: usize, offset: u64) -> Resu
 /// happen to be).
 pub(crate) unsafe fn pwrite(fd: Fd, from: *const u8, len: usize, offset: u64) -> Result<usize> {
     call!(SYS_pwrite64, fd, from, len, offset)
+}
+
+/// Whether the 8 bytes at `address` can be read.
+///
+/// The kernel copies the set of signals before it refuses to do what is none of SIG_BLOCK,
+/// SIG_UNBLOCK, SIG_SETMASK. Of the calls that tell, this is the one that no filter of system calls
+/// forbids.
+pub(crate) fn is_readable(address: u64) -> bool {
+    call!(SYS_rt_sigprocmask, -1isize, address, 0, 8) == Err(libc::EINVAL)
 }
 
 pub(crate) fn fstat(fd: Fd) -> Result<libc::stat> {

@@ -65,6 +65,74 @@ macro_rules! forwarding_hook {
 }
 pub(crate) use forwarding_hook;
 
+/// As `hook!`, but the body gets a pointer to the caller's registers
+/// ([`Registers`](crate::unwind::Registers)) in place of the return address.
+///
+/// The registers that a call leaves as they were are still the caller's at the first instruction.
+/// They are stored below the return address, which is the last member of the struct.
+#[allow(unused_macros)] // until hooks record call stacks
+macro_rules! hook_with_registers {
+    ($name:ident, 0, $body:path) => {
+        $crate::arch::hook_with_registers!(@ $name, "rdi", $body);
+    };
+    ($name:ident, 1, $body:path) => {
+        $crate::arch::hook_with_registers!(@ $name, "rsi", $body);
+    };
+    ($name:ident, 2, $body:path) => {
+        $crate::arch::hook_with_registers!(@ $name, "rdx", $body);
+    };
+    ($name:ident, 3, $body:path) => {
+        $crate::arch::hook_with_registers!(@ $name, "rcx", $body);
+    };
+    (@ $name:ident, $register:literal, $body:path) => {
+        /// Hook, see the list in hooks.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C library: it is what the program calls in its
+        /// place.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "endbr64",
+                "push rbp",
+                ".cfi_adjust_cfa_offset 8",
+                "push rbx",
+                ".cfi_adjust_cfa_offset 8",
+                "push r12",
+                ".cfi_adjust_cfa_offset 8",
+                "push r13",
+                ".cfi_adjust_cfa_offset 8",
+                "push r14",
+                ".cfi_adjust_cfa_offset 8",
+                "push r15",
+                ".cfi_adjust_cfa_offset 8",
+                "lea rax, [rsp + 56]",
+                "push rax",
+                ".cfi_adjust_cfa_offset 8",
+                concat!("mov ", $register, ", rsp"),
+                "call {body}",
+                "add rsp, 56",
+                ".cfi_adjust_cfa_offset -56",
+                "ret",
+                ".cfi_endproc",
+                body = sym $body,
+            )
+        }
+    };
+}
+#[allow(unused_imports)] // likewise
+pub(crate) use hook_with_registers;
+
+/// The address of this thread's control block: the word at it is itself.
+pub(crate) fn thread_pointer() -> u64 {
+    let pointer;
+    // SAFETY: the System V ABI of x86-64 has it at fs:0.
+    unsafe { asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, readonly, pure)) };
+    pointer
+}
+
 /// System call without libc: it is no cancellation point and leaves errno alone. Returns the
 /// kernel's result, `-errno` for an error.
 ///

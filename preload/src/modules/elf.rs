@@ -196,21 +196,42 @@ fn gnu_hash(name: &CStr) -> u32 {
     name.to_bytes().iter().fold(5381, next)
 }
 
-/// Build ID from the notes of a module whose first mapping begins with its ELF header.
-pub(super) fn build_id(module: &Module) -> Option<&'static [u8]> {
+/// Program headers of a module whose first mapping begins with its ELF header.
+fn program_headers(module: &Module) -> Option<&'static [Elf64_Phdr]> {
     let header = module.start as *const Elf64_Ehdr;
     // SAFETY: the first mapping of a module is readable and at least a page; it holds the ELF
     // header if it begins with the magic, and then the program headers are mapped too (the loader
     // read them there).
-    let headers = unsafe {
+    unsafe {
         if (*header).e_ident.first_chunk() != Some(b"\x7fELF") {
             return None;
         }
         let first = (header.cast::<u8>()).add((*header).e_phoff as usize).cast::<Elf64_Phdr>();
-        slice::from_raw_parts(first, (*header).e_phnum as usize)
-    };
+        Some(slice::from_raw_parts(first, (*header).e_phnum as usize))
+    }
+}
+
+/// The readable segment of a module that holds `address`.
+pub(crate) fn segment_at(module: &Module, address: usize) -> Option<&'static [u8]> {
     // SAFETY: the module is loaded.
     let bias = unsafe { (*module.link_map).bias };
+    program_headers(module)?.iter().find_map(|header| {
+        let start = bias.wrapping_add(header.p_vaddr as usize);
+        let len = header.p_memsz as usize;
+        let holds = header.p_type == libc::PT_LOAD
+            && header.p_flags & libc::PF_R != 0
+            && address.wrapping_sub(start) < len;
+        // SAFETY: the loader has mapped the segment, readable, for as long as the module is loaded.
+        // What `.eh_frame` lies in is never written to.
+        holds.then(|| unsafe { slice::from_raw_parts(start as *const u8, len) })
+    })
+}
+
+/// Build ID from the notes of a module whose first mapping begins with its ELF header.
+pub(super) fn build_id(module: &Module) -> Option<&'static [u8]> {
+    // SAFETY: the module is loaded.
+    let bias = unsafe { (*module.link_map).bias };
+    let headers = program_headers(module)?;
     headers.iter().filter(|header| header.p_type == libc::PT_NOTE).find_map(|header| {
         let at = bias.wrapping_add(header.p_vaddr as usize) as *const u8;
         // SAFETY: PT_NOTE lies in a loaded segment.

@@ -1,0 +1,33 @@
+//! Call stacks from `.eh_frame`: exact, without frame pointers, reading the stack and never writing
+//! to it.
+//!
+//! ```text
+//! return address -> cache -> (miss) eh_frame finds the FDE -> cfi runs it -> rule packs the row
+//!               walk: rule + registers + memory -> next frame
+//!               step: the same without rules, for all registers, where a rule cannot say it
+//! ```
+//!
+//! A rule can be wrong (hand-written code, code without CFI, a damaged file). Then the walk ends
+//! early or with a wrong frame, but every read stays inside the stack ([`bounds`]) or is made by the
+//! kernel ([`memory`]).
+
+#![allow(unused_imports, unused_macros)] // until hooks record call stacks
+
+mod bounds; // where the stack of this thread is
+mod cache; // PC -> rule
+mod cfi; // DW_CFA_*: a row of the table for a PC
+mod cursor; // bounded reading of a module's bytes
+mod eh_frame; // the FDE of a PC
+mod expression; // DW_OP_*
+mod memory; // words of the stack
+mod rule; // a row in 31 bits
+mod step; // one frame, by all that the row says
+mod walk; // frame by frame
+
+pub(crate) use bounds::Stack;
+pub(crate) use cache::{begin_unload, end_unload};
+pub(crate) use step::Registers;
+pub(crate) use walk::{Cut, End, Frame, walk};
+
+#[cfg(test)]
+mod tests;

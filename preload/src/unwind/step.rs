@@ -1,0 +1,190 @@
+//! One step outwards by all that a row of the CFI table says, for all registers: the slow way, which
+//! defines what the fast one (rule.rs, walk.rs) has to agree with.
+
+use super::cfi::{CfaRule, RBP, RBX, REGISTERS, RETURN_ADDRESS, RSP, RegisterRule, Row, row_at};
+use super::cursor::Cursor;
+use super::eh_frame;
+use super::expression::evaluate;
+use super::memory::Memory;
+
+/// The registers of a hook's caller that a call leaves as they were, as `hook_with_registers!`
+/// (arch/x86_64.rs) stores them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registers {
+    /// After the hook has returned.
+    pub(crate) rsp: u64,
+    pub(crate) r15: u64,
+    pub(crate) r14: u64,
+    pub(crate) r13: u64,
+    pub(crate) r12: u64,
+    pub(crate) rbx: u64,
+    pub(crate) rbp: u64,
+    /// Where the hook returns to.
+    pub(crate) return_address: u64,
+}
+
+/// Why a step was not possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// No module has CFI for this PC.
+    NoCfi,
+    /// The CFI makes no sense, or is of a kind that is not known.
+    BadCfi,
+    /// It refers to a register whose value is not known here.
+    UnknownRegister,
+    /// It refers to memory that cannot be read.
+    Unreadable,
+}
+
+/// What a step led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The frame that called.
+    Called,
+    /// The frame that a signal interrupted: its PC is no return address.
+    Interrupted,
+    /// Nothing: the frame was the outermost.
+    Root,
+}
+
+/// Which registers a step has to recover.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those that nearly all rules are made of: rsp, rbp, the PC. The others become unknown, but for
+    /// those that a signal frame holds.
+    Frame,
+    All,
+}
+
+/// Register values, as far as they are known.
+#[derive(Clone, Copy)]
+pub(super) struct Full {
+    values: [u64; REGISTERS],
+    known: u32,
+}
+
+impl Full {
+    /// Nothing but these three.
+    pub(super) fn of_frame(pc: u64, rsp: u64, rbp: u64) -> Self {
+        let mut full = Full { values: [0; REGISTERS], known: 0 };
+        full.set(RETURN_ADDRESS, pc);
+        full.set(RSP, rsp);
+        full.set(RBP, rbp);
+        full
+    }
+
+    pub(super) fn of_caller(start: &Registers) -> Self {
+        let mut full = Full::of_frame(start.return_address, start.rsp, start.rbp);
+        full.set(RBX, start.rbx);
+        full.set(12, start.r12);
+        full.set(13, start.r13);
+        full.set(14, start.r14);
+        full.set(15, start.r15);
+        full
+    }
+
+    pub(super) fn get(&self, register: u64) -> Option<u64> {
+        let index = usize::try_from(register).ok()?;
+        let value = *self.values.get(index)?;
+        (self.known >> index & 1 == 1).then_some(value)
+    }
+
+    fn set(&mut self, register: u8, value: u64) {
+        if let Some(place) = self.values.get_mut(usize::from(register)) {
+            *place = value;
+            self.known |= 1 << register;
+        }
+    }
+
+    /// The three that are always known.
+    pub(super) fn frame(&self) -> (u64, u64, u64) {
+        let [.., rbp, rsp, _, _, _, _, _, _, _, _, pc] = self.values;
+        (pc, rsp, rbp)
+    }
+
+    /// Steps outwards from the frame whose code at `lookup` is running. `lookup` is the PC, minus
+    /// one if that is a return address: a call may be the last instruction of its function.
+    pub(super) fn step(
+        &mut self,
+        lookup: u64,
+        scope: Scope,
+        memory: &mut Memory,
+    ) -> Result<Outcome, Problem> {
+        let fde = eh_frame::find(lookup).ok_or(Problem::NoCfi)?;
+        let row = row_at(&fde, lookup).ok_or(Problem::BadCfi)?;
+        if row.register(RETURN_ADDRESS) == RegisterRule::Undefined {
+            return Ok(Outcome::Root);
+        }
+        let all = scope == Scope::All || fde.cie.is_signal;
+        let cfa = self.cfa(&row, fde.program, memory)?;
+        let mut caller = Full { values: self.values, known: self.known };
+        for register in 0..REGISTERS as u8 {
+            let is_frame = matches!(register, RBP | RSP | RETURN_ADDRESS);
+            if !is_frame && !all {
+                caller.known &= !(1 << register);
+                continue;
+            }
+            match self.recover(&row, register, cfa, fde.program, memory) {
+                Ok(value) => caller.set(register, value),
+                Err(problem) if is_frame => return Err(problem),
+                Err(_) => caller.known &= !(1 << register),
+            }
+        }
+        *self = caller;
+        Ok(if fde.cie.is_signal { Outcome::Interrupted } else { Outcome::Called })
+    }
+
+    fn cfa(&self, row: &Row, segment: Cursor<'_>, memory: &mut Memory) -> Result<u64, Problem> {
+        match row.cfa() {
+            CfaRule::Offset(register, offset) => {
+                let base = self.get(register.into()).ok_or(Problem::UnknownRegister)?;
+                Ok(base.wrapping_add_signed(offset.into()))
+            }
+            CfaRule::Expression(position) => self.evaluate(position, None, segment, memory),
+        }
+    }
+
+    /// The value that `register` had in the caller.
+    fn recover(
+        &self,
+        row: &Row,
+        register: u8,
+        cfa: u64,
+        segment: Cursor<'_>,
+        memory: &mut Memory,
+    ) -> Result<u64, Problem> {
+        use RegisterRule::*;
+        let mut word = |address| memory.word(address).ok_or(Problem::Unreadable);
+        match row.register(register) {
+            Unspecified if register == RSP => Ok(cfa),
+            // The frame's own PC is never its caller's.
+            Unspecified | SameValue | Undefined if register == RETURN_ADDRESS => {
+                Err(Problem::BadCfi)
+            }
+            // What is lost is read as if unchanged: libgcc does so.
+            Unspecified | SameValue | Undefined => {
+                self.get(register.into()).ok_or(Problem::UnknownRegister)
+            }
+            Offset(offset) => word(cfa.wrapping_add_signed(offset.into())),
+            ValOffset(offset) => Ok(cfa.wrapping_add_signed(offset.into())),
+            Register(other) => self.get(other.into()).ok_or(Problem::UnknownRegister),
+            Expression(position) => {
+                let address = self.evaluate(position, Some(cfa), segment, memory)?;
+                memory.word(address).ok_or(Problem::Unreadable)
+            }
+            ValExpression(position) => self.evaluate(position, Some(cfa), segment, memory),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        position: u32,
+        first: Option<u64>,
+        segment: Cursor<'_>,
+        memory: &mut Memory,
+    ) -> Result<u64, Problem> {
+        let expression = segment.at_position(position as usize).ok_or(Problem::BadCfi)?;
+        evaluate(expression, first, |register| self.get(register), memory)
+    }
+}

@@ -1,0 +1,7 @@
+//! The unwinder against libgcc's, address by address, on every kind of stack that a hook can meet.
+
+mod measure; // what a frame costs
+mod native; // C and C++ code, built in many ways
+mod oracle; // the comparison
+mod rust; // this process: threads, signals, callbacks
+mod table; // every row of real files, against readelf

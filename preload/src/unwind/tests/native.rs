@@ -1,0 +1,145 @@
+//! C and C++ code, compiled here with and without optimization, frame pointers, stack alignment.
+
+use core::ffi::c_void;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use super::oracle;
+
+/// One library at a time: the handlers of signals are the process's.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// A folder that is removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("mtr-unwind-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn build(folder: &Path, compiler: &str, source: (&str, &str), options: &[&str]) -> Option<PathBuf> {
+    let file = folder.join(source.0);
+    std::fs::write(&file, source.1).unwrap();
+    let library = folder.join(format!("{compiler}{}.so", options.concat().replace('/', "_")));
+    let output = Command::new(compiler)
+        .args(["-shared", "-fPIC", "-w", "-o"])
+        .arg(&library)
+        .arg(&file)
+        .args(options)
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(library)
+}
+
+/// A library that was opened, and is closed in the end.
+struct Library(*mut c_void);
+
+impl Library {
+    fn open(path: &Path) -> Library {
+        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a library of this test.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL) };
+        assert!(!handle.is_null(), "{}", path.display());
+        Library(handle)
+    }
+
+    /// Calls a function that takes the hook.
+    fn call(&self, name: &str) -> usize {
+        let name = CString::new(name).unwrap();
+        // SAFETY: a function of that type in the sources beside this file.
+        unsafe {
+            let function = libc::dlsym(self.0, name.as_ptr());
+            assert!(!function.is_null());
+            let function: extern "C" fn(extern "C" fn(usize) -> usize) -> usize =
+                std::mem::transmute(function);
+            function(oracle::hook())
+        }
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        crate::unwind::begin_unload();
+        // SAFETY: nothing of it is running.
+        unsafe { libc::dlclose(self.0) };
+        crate::unwind::end_unload();
+    }
+}
+
+fn compared() -> (usize, usize) {
+    (oracle::STACKS.load(Ordering::Relaxed), oracle::FRAMES.load(Ordering::Relaxed))
+}
+
+const OPTIONS: &[&[&str]] = &[
+    &["-O0"],
+    &["-O0", "-fomit-frame-pointer"],
+    &["-O1", "-fno-plt"],
+    &["-O2", "-Wl,-z,lazy"],
+    &["-O2", "-fno-omit-frame-pointer", "-Wl,-z,lazy", "-fcf-protection=full"],
+    &["-O2", "-mstackrealign", "-mavx2"],
+    &["-O3", "-Wl,-z,lazy,-z,noseparate-code", "-fcf-protection=none"],
+    &["-Os", "-Wl,--no-eh-frame-hdr,--build-id=none"],
+    &["-O3", "-fno-omit-frame-pointer", "-funroll-loops"],
+    &["-O2", "-fstack-clash-protection", "-fstack-protector-all"],
+    &["-O2", "-fsplit-stack", "-fuse-ld=bfd"],
+];
+
+#[test]
+fn c_code_built_in_many_ways() {
+    let _one = ONE.lock();
+    let folder = Folder::new("c");
+    let before = compared();
+    for options in &OPTIONS[..10] {
+        let has_header = !options.concat().contains("no-eh-frame-hdr");
+        let source = ("native.c", include_str!("native.c"));
+        let Some(path) = build(&folder.0, "gcc", source, options) else { return };
+        if !has_header {
+            continue;
+        }
+        // SAFETY: no other thread of the tests reads the environment.
+        unsafe { std::env::set_var("MTR_TEST_HOOK", format!("{:x}", oracle::hook() as usize)) };
+        let library = Library::open(&path);
+        println!("{options:?}");
+        library.call("run");
+        std::thread::scope(|scope| {
+            let call = || Library::open(&path).call("run");
+            scope.spawn(call).join().unwrap();
+        });
+        library.call("single_step");
+    }
+    let after = compared();
+    println!("C: {} stacks, {} frames equal", after.0 - before.0, after.1 - before.1);
+    assert!(after.0 - before.0 > 10_000);
+}
+
+#[test]
+fn cpp_code_built_in_many_ways() {
+    let _one = ONE.lock();
+    let folder = Folder::new("cc");
+    let before = compared();
+    for options in &OPTIONS[..7] {
+        let mut options = options.to_vec();
+        options.extend(["-std=c++17", "-static-libstdc++", "-Wl,--wrap=malloc"]);
+        let source = ("native.cc", include_str!("native.cc"));
+        let Some(path) = build(&folder.0, "g++", source, &options) else { return };
+        println!("{options:?}");
+        assert!(Library::open(&path).call("run") > 0);
+    }
+    let after = compared();
+    println!("C++: {} stacks, {} frames equal", after.0 - before.0, after.1 - before.1);
+    assert!(after.0 - before.0 > 5_000);
+}

@@ -1,0 +1,299 @@
+//! The call stack, frame by frame from the innermost.
+
+use core::ops::ControlFlow;
+
+use super::bounds::Stack;
+use super::cache::Rules;
+use super::eh_frame;
+use super::memory::Memory;
+use super::rule::{Kind, Rule};
+use super::step::{Full, Outcome, Problem, Registers, Scope};
+
+/// A frame of the call stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// A return address, or where a signal interrupted.
+    pub(crate) pc: u64,
+    /// rsp in the frame, after its callee has returned.
+    pub(crate) rsp: u64,
+    /// Whether a signal interrupted the frame: its `pc` is not behind a call.
+    pub(crate) is_interrupted: bool,
+}
+
+/// Why a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The outermost frame was reached.
+    Root,
+    /// There are more frames, but not for us.
+    Truncated(Cut),
+    /// The visitor had enough.
+    Limit,
+}
+
+/// Why a walk was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Code that nobody describes, and no frame pointer.
+    NoCfi,
+    /// CFI that makes no sense or is not supported.
+    BadCfi,
+    /// The next frame would not be further out on the stack.
+    Bounds,
+    /// Memory that cannot be read.
+    Unreadable,
+}
+
+/// Changes of the stack (alternate signal stacks, one nested in the other) in one walk.
+const MAX_STACK_CHANGES: u32 = 8;
+
+/// Visits the frames of the call stack from the hook's caller on, until the outermost one or until
+/// `visit` breaks. `stack` is that of the thread, see [`Stack::update`].
+#[inline]
+pub(crate) fn walk(
+    start: &Registers,
+    stack: &Stack,
+    mut visit: impl FnMut(Frame) -> ControlFlow<()>,
+) -> End {
+    let mut walker = Walker::new(start, stack);
+    loop {
+        if visit(walker.frame()).is_break() {
+            return End::Limit;
+        }
+        if let Err(end) = walker.step() {
+            return end;
+        }
+    }
+}
+
+/// The innermost frame that has not been left yet.
+struct Walker<'a> {
+    pc: u64,
+    rsp: u64,
+    rbp: u64,
+    is_interrupted: bool,
+    rules: Rules,
+    memory: Memory,
+    /// Whether the frame was found by its callee's frame pointer.
+    is_guessed: bool,
+    stack_changes: u32,
+    start: &'a Registers,
+    /// All registers, as of `steps` steps ago; `None`: as of `start`.
+    checkpoint: Option<Full>,
+    checkpoint_is_interrupted: bool,
+    steps: usize,
+}
+
+impl<'a> Walker<'a> {
+    #[inline(always)]
+    fn new(start: &'a Registers, stack: &Stack) -> Self {
+        let memory = if stack.holds(start.rsp) {
+            // SAFETY: the thread runs on this stack, above whose rsp everything is readable.
+            unsafe { Memory::direct(start.rsp, stack.high()) }
+        } else {
+            // SAFETY: the hook's return address was there a moment ago.
+            unsafe { Memory::probing_from(start.rsp.wrapping_sub(8)) }
+        };
+        Walker {
+            pc: start.return_address,
+            rsp: start.rsp,
+            rbp: start.rbp,
+            is_interrupted: false,
+            rules: Rules::current(),
+            memory,
+            is_guessed: false,
+            stack_changes: 0,
+            start,
+            checkpoint: None,
+            checkpoint_is_interrupted: false,
+            steps: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn frame(&self) -> Frame {
+        Frame { pc: self.pc, rsp: self.rsp, is_interrupted: self.is_interrupted }
+    }
+
+    /// Address of an instruction of the frame's code: a return address may be behind the last one.
+    #[inline(always)]
+    fn lookup(&self) -> u64 {
+        self.pc.wrapping_sub((!self.is_interrupted).into())
+    }
+
+    /// Goes one frame outwards.
+    #[inline(always)]
+    fn step(&mut self) -> Result<(), End> {
+        let rule = self.rules.get(self.lookup());
+        let base = match rule.kind() {
+            Kind::Rsp => self.rsp,
+            Kind::Rbp => self.rbp,
+            _ => return self.step_rarely(rule),
+        };
+        let cfa = base.wrapping_add(rule.offset());
+        let slot = cfa.wrapping_sub(8);
+        let saved_rbp = cfa.wrapping_sub(rule.rbp_below_cfa());
+        if slot < self.rsp || !self.memory.holds(slot) {
+            return self.step_rarely(rule);
+        }
+        if saved_rbp != cfa {
+            if !self.memory.holds(saved_rbp) {
+                return self.step_rarely(rule);
+            }
+            // SAFETY: just checked.
+            self.rbp = unsafe { self.memory.word_unchecked(saved_rbp) };
+        }
+        // SAFETY: just checked.
+        self.pc = unsafe { self.memory.word_unchecked(slot) };
+        self.rsp = cfa;
+        self.is_interrupted = false;
+        self.is_guessed = false;
+        self.steps += 1;
+        if self.pc == 0 { Err(End::Root) } else { Ok(()) }
+    }
+
+    /// All that is not a plain frame in readable memory.
+    #[cold]
+    #[inline(never)]
+    fn step_rarely(&mut self, rule: Rule) -> Result<(), End> {
+        let result = match rule.kind() {
+            Kind::Root => return Err(End::Root),
+            Kind::Unknown => self.guess(),
+            Kind::Complex => self.step_by_cfi(),
+            Kind::Rsp => self.step_by_rule(rule, self.rsp.wrapping_add(rule.offset())),
+            Kind::Rbp => self.step_by_rule(rule, self.rbp.wrapping_add(rule.offset())),
+            Kind::AtRbp => match self.memory.word(self.rbp.wrapping_add(rule.offset())) {
+                Some(cfa) => self.step_by_rule(rule, cfa),
+                None => Err(End::Truncated(Cut::Unreadable)),
+            },
+        };
+        result?;
+        if self.pc == 0 { Err(End::Root) } else { Ok(()) }
+    }
+
+    /// Moves to the caller at `rsp`, which must be further out on the stack.
+    fn move_to(&mut self, pc: u64, rsp: u64, rbp: u64) -> Result<(), End> {
+        if rsp < self.rsp.wrapping_add(8) || !rsp.is_multiple_of(8) {
+            return Err(End::Truncated(Cut::Bounds));
+        }
+        (self.pc, self.rsp, self.rbp) = (pc, rsp, rbp);
+        self.is_interrupted = false;
+        self.is_guessed = false;
+        self.steps += 1;
+        Ok(())
+    }
+
+    fn step_by_rule(&mut self, rule: Rule, cfa: u64) -> Result<(), End> {
+        if cfa < self.rsp.wrapping_add(8) || !cfa.is_multiple_of(8) {
+            return Err(End::Truncated(Cut::Bounds));
+        }
+        let rbp_at = match rule.kind() {
+            Kind::AtRbp => Some(self.rbp),
+            _ if rule.rbp_below_cfa() == 0 => None,
+            _ => Some(cfa.wrapping_sub(rule.rbp_below_cfa())),
+        };
+        let mut word = |address| self.memory.word(address).ok_or(End::Truncated(Cut::Unreadable));
+        let pc = word(cfa.wrapping_sub(8))?;
+        let rbp = match rbp_at {
+            Some(address) => word(address)?,
+            None => self.rbp,
+        };
+        self.move_to(pc, cfa, rbp)
+    }
+
+    /// Runs the CFI: with the three registers of every frame, or if these do not suffice with all of
+    /// them, recovered once more from the last frame where they were known.
+    fn step_by_cfi(&mut self) -> Result<(), End> {
+        let lookup = self.lookup();
+        let mut full = Full::of_frame(self.pc, self.rsp, self.rbp);
+        let mut outcome = full.step(lookup, Scope::Frame, &mut self.memory);
+        let replayed = outcome == Err(Problem::UnknownRegister);
+        if replayed {
+            full = self.replay()?;
+            outcome = full.step(lookup, Scope::All, &mut self.memory);
+        }
+        let (pc, rsp, rbp) = full.frame();
+        match outcome.map_err(cut)? {
+            Outcome::Root => return Err(End::Root),
+            Outcome::Called => self.move_to(pc, rsp, rbp)?,
+            Outcome::Interrupted => self.move_to_interrupted(pc, rsp, rbp)?,
+        }
+        if replayed || self.is_interrupted {
+            self.checkpoint = Some(full);
+            self.checkpoint_is_interrupted = self.is_interrupted;
+            self.steps = 0;
+        }
+        Ok(())
+    }
+
+    /// All registers of the current frame.
+    #[inline(never)]
+    fn replay(&mut self) -> Result<Full, End> {
+        let mut full = match &self.checkpoint {
+            Some(full) => *full,
+            None => Full::of_caller(self.start),
+        };
+        let mut is_interrupted = self.checkpoint_is_interrupted;
+        for _ in 0..self.steps {
+            let lookup = full.frame().0.wrapping_sub((!is_interrupted).into());
+            full.step(lookup, Scope::All, &mut self.memory).map_err(cut)?;
+            is_interrupted = false;
+        }
+        if full.frame() == (self.pc, self.rsp, self.rbp) {
+            Ok(full)
+        } else {
+            Err(End::Truncated(Cut::BadCfi))
+        }
+    }
+
+    /// Moves to the frame that a signal interrupted: further out, or on another stack.
+    fn move_to_interrupted(&mut self, pc: u64, rsp: u64, rbp: u64) -> Result<(), End> {
+        if rsp < self.rsp || !self.memory.is_bounded() || rsp >= self.memory.high() {
+            self.stack_changes += 1;
+            if self.stack_changes > MAX_STACK_CHANGES {
+                return Err(End::Truncated(Cut::Bounds));
+            }
+            self.memory.distrust();
+        }
+        (self.pc, self.rsp, self.rbp) = (pc, rsp, rbp);
+        self.is_interrupted = true;
+        self.is_guessed = false;
+        Ok(())
+    }
+
+    /// A frame without CFI: code made at run time often keeps a frame pointer. Believed only if it
+    /// leads further out on a stack whose end is known (a new coroutine's rbp can be that of its
+    /// creator), to code that has CFI.
+    fn guess(&mut self) -> Result<(), End> {
+        // Nothing is called before the first instruction of a function: who set up this stack (a
+        // coroutine's) made its first function return there.
+        if eh_frame::find(self.pc).is_some_and(|fde| fde.start == self.pc) {
+            return Err(End::Root);
+        }
+        let none = End::Truncated(Cut::NoCfi);
+        let is_inside = self.memory.is_bounded() && self.memory.holds(self.rbp);
+        if self.is_guessed || self.rbp < self.rsp || !is_inside {
+            return Err(none);
+        }
+        let rbp = self.memory.word(self.rbp).ok_or(none)?;
+        let pc = self.memory.word(self.rbp.wrapping_add(8)).ok_or(none)?;
+        if pc == 0 || self.rules.get(pc.wrapping_sub(1)) == Rule::UNKNOWN {
+            return Err(none);
+        }
+        self.move_to(pc, self.rbp.wrapping_add(16), rbp)?;
+        self.is_guessed = true;
+        self.checkpoint = Some(Full::of_frame(self.pc, self.rsp, self.rbp));
+        self.checkpoint_is_interrupted = false;
+        self.steps = 0;
+        Ok(())
+    }
+}
+
+fn cut(problem: Problem) -> End {
+    End::Truncated(match problem {
+        Problem::NoCfi => Cut::NoCfi,
+        // After a replay an unknown register is one that its code does not keep.
+        Problem::BadCfi | Problem::UnknownRegister => Cut::BadCfi,
+        Problem::Unreadable => Cut::Unreadable,
+    })
+}
