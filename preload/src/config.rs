@@ -8,9 +8,12 @@ use crate::sys;
 
 /// Settings, with the environment variable that sets each. All hold for the fork's children too.
 pub(crate) struct Config {
-    /// `MTR_OUTPUT`, else `MALLOC_TRACE`, else `mtr.%e.%p.mtrace`: where the log goes, with `%`
+    /// `MTR_OUTPUT`, else `MALLOC_TRACE`, else `mtr.%e.%p.mtrace` (`.mtr` for a
+    /// compact trace): where the log goes, with `%`
     /// still in it (log/path.rs); absolute.
     pub(crate) output: Path,
+    /// `MTR_TRACE_FORMAT=mtrace` or `compact`: lines or words. Default: `mtrace`.
+    pub(crate) is_compact: bool,
     /// `MTR_ADDRESSES=relative`: addresses as glibc >= 2.35 writes them. Default: absolute.
     pub(crate) relative_addresses: bool,
     /// `MTR_START=process` or `mtrace`. Default: `mtrace` for a program that calls mtrace(), else
@@ -41,6 +44,7 @@ pub(crate) enum Start {
 
 static CONFIG: Global<Config> = Global::new(Config {
     output: Path::EMPTY,
+    is_compact: false,
     relative_addresses: false,
     start: Start::ByProgram,
     trace_children: true,
@@ -92,8 +96,14 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         }
     }
     let set = |name: &[u8]| variable(name).filter(|value| !value.is_empty());
+    config.is_compact = match set(b"MTR_TRACE_FORMAT") {
+        None | Some(b"mtrace") => false,
+        Some(b"compact") => true,
+        Some(_) => return Err(c"MTR_TRACE_FORMAT must be 'mtrace' or 'compact'"),
+    };
     let template = set(b"MTR_OUTPUT").or_else(|| set(b"MALLOC_TRACE"));
-    let template = template.unwrap_or(b"mtr.%e.%p.mtrace");
+    let by_format: &[u8] = if config.is_compact { b"mtr.%e.%p.mtr" } else { b"mtr.%e.%p.mtrace" };
+    let template = template.unwrap_or(by_format);
     if template.first() != Some(&b'/') {
         // A percent sign of the folder's own must not be taken for a placeholder.
         for byte in config.directory.as_bytes() {
@@ -121,9 +131,6 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         Some(b"no") => false,
         Some(_) => return Err(c"MTR_TRACE_CHILDREN must be 'yes' or 'no'"),
     };
-    if !matches!(set(b"MTR_TRACE_FORMAT"), None | Some(b"mtrace")) {
-        return Err(c"MTR_TRACE_FORMAT must be 'mtrace'");
-    }
     config.run_pid = set(b"MTR_RUN_PID").and_then(parse).unwrap_or(0) as i32;
     config.session.push(set(b"MTR_SESSION").unwrap_or(&[]));
     Ok(())

@@ -2,7 +2,8 @@
 
 use core::ffi::c_int;
 
-use crate::{lifecycle, modules, sites};
+use crate::record::compact;
+use crate::{lifecycle, modules, sites, unwind};
 
 /// Runs the real dlclose; no address that was met before or during it is taken for the same call
 /// site afterwards if a module has gone.
@@ -11,7 +12,13 @@ pub(crate) fn around(real: impl FnOnce() -> c_int) -> c_int {
         return real();
     }
     sites::begin_unload();
+    unwind::begin_unload();
     let result = real();
-    sites::end_unload(modules::sweep());
+    unwind::end_unload();
+    let unloaded = modules::sweep();
+    if unloaded {
+        compact::modules_changed();
+    }
+    sites::end_unload(unloaded);
     result
 }

@@ -1,29 +1,32 @@
 //! The hooked functions: the only symbols that libmtr.so exports.
 //!
 //! Each passes on to the real function and records. The order of the two is what keeps the log in
-//! order, see log/record.rs.
+//! order, see record/mod.rs.
 
 use core::ffi::{c_int, c_void};
 
-use crate::arch::{forwarding_hook, hook};
-use crate::log::record;
+use mtr_format::compact::word::Family;
+
+use crate::arch::{forwarding_hook, hook, hook_with_registers};
 use crate::real::{self, FREE_SIZED, arena};
-use crate::{dlclose as unload, lifecycle};
+use crate::unwind::Registers;
+use crate::{dlclose as unload, lifecycle, record};
 
 type Ptr = *mut c_void;
 
-// Name, number of arguments, body. The body gets the return address as one more.
-hook!(malloc, 1, malloc_body);
-hook!(calloc, 2, calloc_body);
-hook!(realloc, 2, realloc_body);
-hook!(reallocarray, 3, reallocarray_body);
+// Name, number of arguments, body. The body gets one more: the return address, or all registers of
+// the caller, which its call stack is found from.
+hook_with_registers!(malloc, 1, malloc_body);
+hook_with_registers!(calloc, 2, calloc_body);
+hook_with_registers!(realloc, 2, realloc_body);
+hook_with_registers!(reallocarray, 3, reallocarray_body);
 hook!(free, 1, free_body);
 hook!(cfree, 1, free_body);
-hook!(posix_memalign, 3, posix_memalign_body);
-hook!(aligned_alloc, 2, aligned_alloc_body);
-hook!(memalign, 2, memalign_body);
-hook!(valloc, 1, valloc_body);
-hook!(pvalloc, 1, pvalloc_body);
+hook_with_registers!(posix_memalign, 3, posix_memalign_body);
+hook_with_registers!(aligned_alloc, 2, aligned_alloc_body);
+hook_with_registers!(memalign, 2, memalign_body);
+hook_with_registers!(valloc, 1, valloc_body);
+hook_with_registers!(pvalloc, 1, pvalloc_body);
 hook!(malloc_usable_size, 1, malloc_usable_size_body);
 hook!(mtrace, 0, mtrace_body);
 hook!(muntrace, 0, muntrace_body);
@@ -54,18 +57,18 @@ fn was_invalid() -> bool {
     unsafe { *libc::__errno_location() == libc::EINVAL }
 }
 
-extern "C" fn malloc_body(size: usize, return_address: usize) -> Ptr {
+extern "C" fn malloc_body(size: usize, caller: &Registers) -> Ptr {
     // SAFETY: the caller's arguments, passed on; so in all hooks.
     let new = unsafe { real::malloc()(size) };
-    record::alloc(new as usize, size, return_address);
+    record::alloc(new as usize, size, Family::Malloc, 0, caller);
     new
 }
 
-extern "C" fn calloc_body(count: usize, size: usize, return_address: usize) -> Ptr {
+extern "C" fn calloc_body(count: usize, size: usize, caller: &Registers) -> Ptr {
     // SAFETY: see malloc_body.
     let new = unsafe { real::calloc()(count, size) };
     if let Some(size) = count.checked_mul(size) {
-        record::alloc(new as usize, size, return_address);
+        record::alloc(new as usize, size, Family::Calloc, 0, caller);
     }
     new
 }
@@ -81,36 +84,36 @@ extern "C" fn free_body(old: Ptr, return_address: usize) {
     }
 }
 
-extern "C" fn realloc_body(old: Ptr, size: usize, return_address: usize) -> Ptr {
+extern "C" fn realloc_body(old: Ptr, size: usize, caller: &Registers) -> Ptr {
     if old.is_null() {
         // SAFETY: see malloc_body.
         let new = unsafe { real::realloc()(old, size) };
         if new.is_null() {
-            record::realloc_of_null_failed(size, return_address);
+            record::realloc_failed(0, size, caller);
         } else {
-            record::alloc(new as usize, size, return_address);
+            record::alloc(new as usize, size, Family::Realloc, 0, caller);
         }
         return new;
     }
     if arena::contains(old as usize) {
-        let new = malloc_body(size, return_address);
+        let new = malloc_body(size, caller);
         if !new.is_null() {
             // SAFETY: `old` is a block of the arena, `new` one of `size` bytes.
             unsafe { arena::copy(old, new, size) };
-            record::free(old as usize, return_address);
+            record::free(old as usize, caller.return_address as usize);
         }
         return new;
     }
-    record::realloc(old as usize, size, return_address, || {
+    record::realloc(old as usize, size, caller, || {
         // SAFETY: see malloc_body.
         unsafe { real::realloc()(old, size) as usize }
     }) as Ptr
 }
 
-extern "C" fn reallocarray_body(old: Ptr, count: usize, size: usize, return_address: usize) -> Ptr {
+extern "C" fn reallocarray_body(old: Ptr, count: usize, size: usize, caller: &Registers) -> Ptr {
     // As in glibc, which hands the product to realloc by a jump.
     match count.checked_mul(size) {
-        Some(size) => realloc_body(old, size, return_address),
+        Some(size) => realloc_body(old, size, caller),
         None => {
             // SAFETY: errno of this thread.
             unsafe { *libc::__errno_location() = libc::ENOMEM };
@@ -123,50 +126,50 @@ extern "C" fn posix_memalign_body(
     out: *mut Ptr,
     align: usize,
     size: usize,
-    return_address: usize,
+    caller: &Registers,
 ) -> c_int {
     // SAFETY: see malloc_body.
     let result = unsafe { real::posix_memalign()(out, align, size) };
     match result {
         // SAFETY: the real function has just written there.
-        0 => record::alloc(unsafe { *out } as usize, size, return_address),
-        libc::ENOMEM => record::alloc(0, size, return_address),
+        0 => record::alloc(unsafe { *out } as usize, size, Family::PosixMemalign, align, caller),
+        libc::ENOMEM => record::alloc(0, size, Family::PosixMemalign, align, caller),
         _ => {}
     }
     result
 }
 
-extern "C" fn aligned_alloc_body(align: usize, size: usize, return_address: usize) -> Ptr {
+extern "C" fn aligned_alloc_body(align: usize, size: usize, caller: &Registers) -> Ptr {
     // SAFETY: see malloc_body.
     let new = unsafe { real::aligned_alloc()(align, size) };
     if !new.is_null() || !was_invalid() {
-        record::alloc(new as usize, size, return_address);
+        record::alloc(new as usize, size, Family::AlignedAlloc, align, caller);
     }
     new
 }
 
-extern "C" fn memalign_body(align: usize, size: usize, return_address: usize) -> Ptr {
+extern "C" fn memalign_body(align: usize, size: usize, caller: &Registers) -> Ptr {
     // SAFETY: see malloc_body.
     let new = unsafe { real::memalign()(align, size) };
     if !new.is_null() || !was_invalid() {
-        record::alloc(new as usize, size, return_address);
+        record::alloc(new as usize, size, Family::Memalign, align, caller);
     }
     new
 }
 
-extern "C" fn valloc_body(size: usize, return_address: usize) -> Ptr {
+extern "C" fn valloc_body(size: usize, caller: &Registers) -> Ptr {
     // SAFETY: see malloc_body.
     let new = unsafe { real::valloc()(size) };
-    record::alloc(new as usize, size, return_address);
+    record::alloc(new as usize, size, Family::Valloc, 0, caller);
     new
 }
 
-extern "C" fn pvalloc_body(size: usize, return_address: usize) -> Ptr {
+extern "C" fn pvalloc_body(size: usize, caller: &Registers) -> Ptr {
     // SAFETY: see malloc_body.
     let new = unsafe { real::pvalloc()(size) };
     // A size that cannot be rounded up to pages is not recorded, like an overflow of calloc.
     if !new.is_null() || size <= usize::MAX - 4096 {
-        record::alloc(new as usize, size, return_address);
+        record::alloc(new as usize, size, Family::Pvalloc, 0, caller);
     }
     new
 }

@@ -12,7 +12,7 @@ use crate::sites::Table;
 /// What a hook does with an event. Stored as `u32` in [`Hot::state`].
 ///
 /// ```text
-/// New --start--> On <--mtrace/muntrace--> Off
+/// New --start--> Text or Compact <--mtrace/muntrace--> Off
 ///   \--cannot trace, or not wanted--> Off for good (see lifecycle.rs)
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,10 +20,12 @@ use crate::sites::Table;
 pub(crate) enum State {
     /// Not started in this process. Zero, because that is what the kernel wipes with.
     New = 0,
-    /// Events are recorded.
-    On = 1,
     /// Events are passed on only.
-    Off = 2,
+    Off = 1,
+    /// Events become lines of the log.
+    Text = 2,
+    /// Events become words of a compact trace.
+    Compact = 3,
 }
 
 /// Entries of the window of blocks. A line that is stored so late that the log has grown by this
@@ -44,6 +46,9 @@ pub(crate) struct Hot {
     pub(crate) sites: AtomicPtr<Table>,
     /// Mixed into the keys of call sites; another value makes all that are cached stale.
     pub(crate) generation: AtomicU64,
+    /// Which addresses one word of a compact trace can hold (record/compact/segments.rs): their
+    /// upper bits, plus 1; 0 where there is none yet.
+    pub(crate) segments: [AtomicU32; mtr_format::compact::word::SEGMENTS],
     /// Which slot of the ring holds which block of the log (log/ring.rs).
     pub(crate) window: [AtomicU64; WINDOW],
     /// Length of the log: where the next line goes. On a cache line of its own, because threads
@@ -62,20 +67,31 @@ pub(crate) static HOT: Hot = Hot {
     numbers: AtomicPtr::new(core::ptr::null_mut()),
     sites: AtomicPtr::new(core::ptr::null_mut()),
     generation: AtomicU64::new(0),
+    segments: [const { AtomicU32::new(0) }; mtr_format::compact::word::SEGMENTS],
     window: [const { AtomicU64::new(0) }; WINDOW],
     cursor: CacheLine(AtomicU64::new(0)),
 };
 
 impl Hot {
-    /// Whether events are recorded. Acquire, because it is what makes the other fields valid.
+    /// What to do with an event. Acquire, because it is what makes the other fields valid.
     #[inline(always)]
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            2 => State::Text,
+            3 => State::Compact,
+            0 => State::New,
+            _ => State::Off,
+        }
+    }
+
+    /// Whether events are recorded.
     pub(crate) fn is_on(&self) -> bool {
-        self.state.load(Ordering::Acquire) == State::On as u32
+        matches!(self.state(), State::Text | State::Compact)
     }
 
     /// Whether this process has neither started nor refused.
     pub(crate) fn is_new(&self) -> bool {
-        self.state.load(Ordering::Acquire) == State::New as u32
+        self.state() == State::New
     }
 
     /// Publishes a state, after all that it relies on.

@@ -22,6 +22,7 @@
 
 mod hooks; // the exported functions
 mod real; // what they pass on to
+mod record; // an event becomes a record
 mod log; // where records go
 mod sites; // the text of a call site
 mod modules; // which module an address is in

@@ -3,11 +3,14 @@
 use core::ffi::{CStr, c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use mtr_format::compact::word::{FIRST_LINE, TEXT_BYTES};
+
 use crate::config::{self, Start};
 use crate::global::{Path, Scratch};
 use crate::hot::{HOT, State, single_threaded};
 use crate::log::process::Process;
 use crate::log::{self, Cannot, file, ring};
+use crate::record::compact::{self, words};
 use crate::{modules, real, sites, sys};
 
 /// How far this process has come. Not in the page that fork wipes: that is how a child knows that
@@ -30,10 +33,18 @@ static PID: AtomicI32 = AtomicI32::new(0);
 /// Length of the log when fork was last called.
 static POSITION_AT_FORK: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Whether to record an event. The first one of a process starts its log.
+/// What to do with an event. The first one of a process starts its log.
 #[inline(always)]
-pub(crate) fn is_recording() -> bool {
-    HOT.is_on() || (HOT.is_new() && start())
+pub(crate) fn state() -> State {
+    match HOT.state() {
+        State::New => start(),
+        state => state,
+    }
+}
+
+/// The state in which events are recorded.
+fn recording() -> State {
+    if config::get().is_compact { State::Compact } else { State::Text }
 }
 
 /// Whether this process has a log, recording or not.
@@ -47,12 +58,12 @@ static MISSED: AtomicU64 = AtomicU64::new(0);
 /// Starts the log of this process.
 #[cold]
 #[inline(never)]
-fn start() -> bool {
+fn start() -> State {
     let phase = PHASE.load(Ordering::Acquire);
     let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
     if phase == STARTING || PHASE.compare_exchange(phase, STARTING, order, otherwise).is_err() {
         MISSED.fetch_add(1, Ordering::Relaxed);
-        return HOT.is_on();
+        return HOT.state();
     }
     let on = match phase {
         UNBORN => start_first(),
@@ -62,12 +73,13 @@ fn start() -> bool {
     PHASE.store(if on.is_some() { RUNNING } else { REFUSED }, Ordering::Release);
     let on = on.unwrap_or(false);
     WAS_ON.store(on, Ordering::Relaxed);
-    HOT.set(if on { State::On } else { State::Off });
+    let state = if on { recording() } else { State::Off };
+    HOT.set(state);
     let missed = MISSED.swap(0, Ordering::Relaxed);
     if on && missed > 0 {
         file::lose(missed, libc::EBUSY);
     }
-    on
+    state
 }
 
 /// `Some(recording)`, or `None` when there is nothing to do for good.
@@ -139,6 +151,7 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
         complain(&[b"no memory"]);
         return None;
     }
+    compact::start();
     modules::start();
     write_header(this, parent)?;
     if let Some(program) = modules::program() {
@@ -158,7 +171,8 @@ fn write_header(this: Process, parent: Option<(i32, &Path)>) -> Option<()> {
     let config = config::get();
     let mut text = Scratch::<32768>::new()?;
     let mut buffer = Scratch::<{ libc::PATH_MAX as usize }>::new()?;
-    text.push(b"# mtr log 1\n# id ");
+    text.push(if config.is_compact { FIRST_LINE } else { b"# mtr log 1\n" });
+    text.push(b"# id ");
     text.push_hex(log::id(), 16);
     if !config.session.as_bytes().is_empty() {
         text.push(b"\n# session ");
@@ -167,6 +181,7 @@ fn write_header(this: Process, parent: Option<(i32, &Path)>) -> Option<()> {
     text.push(b"\n# pid ");
     text.push_decimal(this.pid as u64);
     let (seconds, nanoseconds) = sys::wall_clock();
+    STARTED.store(seconds * NANOSECONDS + nanoseconds, Ordering::Relaxed);
     text.push(b"\n# started ");
     text.push_decimal(seconds);
     text.push(b".");
@@ -214,11 +229,36 @@ fn write_header(this: Process, parent: Option<(i32, &Path)>) -> Option<()> {
         text.push_escaped(earlier);
     }
     text.push(b"\n");
-    let position = ring::reserve(text.as_bytes().len());
-    ring::put(position, &[text.as_bytes()]);
     // At once in the file too, so that another process that wants this name sees whose it is.
-    file::write_at(position, text.as_bytes());
+    if config.is_compact {
+        let parts = [text.as_bytes()];
+        words::text(&parts);
+        let len = text.as_bytes().len();
+        let mut bytes = Scratch::<40960>::new()?;
+        for index in 0..1 + len.div_ceil(TEXT_BYTES) {
+            bytes.push(&words::text_word(&parts, len, index).to_le_bytes());
+        }
+        file::write_at(0, bytes.as_bytes());
+    } else {
+        let position = ring::reserve(text.as_bytes().len());
+        ring::put(position, &[text.as_bytes()]);
+        file::write_at(position, text.as_bytes());
+    }
     Some(())
+}
+
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// When the log began, in nanoseconds since 1970.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+/// Notes time and memory in a compact trace. Called once for each block of it.
+#[cold]
+pub(crate) fn sample() {
+    let (seconds, nanoseconds) = sys::wall_clock();
+    let now = seconds * NANOSECONDS + nanoseconds;
+    let since = now.saturating_sub(STARTED.load(Ordering::Relaxed));
+    words::sample(since, sys::resident_memory().unwrap_or(0));
 }
 
 /// mtrace() and muntrace(). Where tracing was asked for from the start of the process, the program
@@ -232,7 +272,7 @@ pub(crate) fn switch(on: bool) {
     }
     if on {
         log::write_comment(b"= Start");
-        HOT.set(State::On);
+        HOT.set(recording());
     } else {
         HOT.set(State::Off);
         log::write_comment(b"= End");
@@ -256,6 +296,9 @@ extern "C" fn finish(_: *mut c_void) {
         line.push_decimal(lost_before.1 as u64);
         log::write_comment(line.as_bytes());
     }
+    if config::get().is_compact {
+        sample();
+    }
     log::write_comment(b"# exit");
     if ring::finish() && file::lost() == lost_before {
         log::remove_tail(file::path());
@@ -278,7 +321,7 @@ extern "C" fn after_fork_in_parent() {
 /// without an allocation: its log has to start while it is alone.
 extern "C" fn after_fork_in_child() {
     if WAS_THREADED.load(Ordering::Relaxed) && WAS_ON.load(Ordering::Relaxed) {
-        is_recording();
+        state();
     }
 }
 
@@ -306,6 +349,7 @@ unsafe extern "C" {
 extern "C" fn constructor() {
     // SAFETY: both functions accept NULL for "of no module".
     unsafe {
+        compact::prepare();
         __cxa_atexit(finish, core::ptr::null_mut(), core::ptr::null());
         __register_atfork(
             Some(before_fork),
@@ -315,7 +359,7 @@ extern "C" fn constructor() {
         );
     }
     // A program that allocates nothing has a log too.
-    is_recording();
+    state();
 }
 
 #[cfg(not(test))]

@@ -74,10 +74,7 @@ pub(crate) fn describe(return_address: usize, out: &mut Buffer) {
         push_address(out, return_address);
         return;
     };
-    if !map::is_known(&module) {
-        write_line(&module);
-        map::remember(&module);
-    }
+    write_line_once(&module);
     // SAFETY: see above: the module is loaded.
     let link_map = unsafe { &*module.link_map };
     // Room is kept for what stands behind the name: the symbol, and at most 40 bytes of numbers.
@@ -92,6 +89,20 @@ pub(crate) fn describe(return_address: usize, out: &mut Buffer) {
         out.push(b")");
     }
     push_address(out, if relative { return_address - module.start } else { return_address });
+}
+
+/// Finds the module of an address of running code, and writes its line if it is new.
+pub(crate) fn describe_once(address: usize) -> Option<Module> {
+    let module = find(address)?;
+    write_line_once(&module);
+    Some(module)
+}
+
+fn write_line_once(module: &Module) {
+    if !map::is_known(module) {
+        write_line(module);
+        map::remember(module);
+    }
 }
 
 fn push_address(out: &mut Buffer, address: usize) {

@@ -197,3 +197,11 @@ pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8
 pub(crate) fn yield_processor() {
     let _ = call!(SYS_sched_yield);
 }
+
+/// Resident memory of this process in bytes.
+pub(crate) fn resident_memory() -> Option<u64> {
+    let mut buffer = [0; 128];
+    let fields = read_file(c"/proc/self/statm", &mut buffer).ok()?;
+    let pages = core::str::from_utf8(fields).ok()?.split(' ').nth(1)?;
+    Some(pages.parse::<u64>().ok()? * 4096)
+}

@@ -70,7 +70,6 @@ pub(crate) use forwarding_hook;
 ///
 /// The registers that a call leaves as they were are still the caller's at the first instruction.
 /// They are stored below the return address, which is the last member of the struct.
-#[allow(unused_macros)] // until hooks record call stacks
 macro_rules! hook_with_registers {
     ($name:ident, 0, $body:path) => {
         $crate::arch::hook_with_registers!(@ $name, "rdi", $body);
@@ -122,8 +121,60 @@ macro_rules! hook_with_registers {
         }
     };
 }
-#[allow(unused_imports)] // likewise
 pub(crate) use hook_with_registers;
+
+// One word of initial-exec TLS. Rust's own thread_local! would call __tls_get_addr, which may
+// allocate.
+core::arch::global_asm!(
+    ".pushsection .tbss,\"awT\",@nobits",
+    ".balign 8",
+    ".hidden mtr_thread_state",
+    ".globl mtr_thread_state",
+    ".type mtr_thread_state, @object",
+    ".size mtr_thread_state, 8",
+    "mtr_thread_state:",
+    ".zero 8",
+    ".popsection",
+);
+
+/// What [`set_thread_state`] stored in this thread; NULL at first.
+#[inline(always)]
+pub(crate) fn thread_state() -> *mut u8 {
+    let state;
+    // SAFETY: reads a word of this thread's static TLS.
+    unsafe {
+        asm!(
+            "mov {state}, [rip + mtr_thread_state@GOTTPOFF]",
+            "mov {state}, fs:[{state}]",
+            state = out(reg) state,
+            options(nostack, readonly),
+        );
+    }
+    state
+}
+
+/// Stores a pointer for this thread.
+pub(crate) fn set_thread_state(state: *mut u8) {
+    // SAFETY: writes a word of this thread's static TLS, which nothing else refers to.
+    unsafe {
+        asm!(
+            "mov {place}, [rip + mtr_thread_state@GOTTPOFF]",
+            "mov fs:[{place}], {state}",
+            place = out(reg) _,
+            state = in(reg) state,
+            options(nostack),
+        );
+    }
+}
+
+/// Whether one of `count` words is zero. Other threads may be storing there.
+///
+/// # Safety
+/// `at` is aligned and valid for reads of `count` words.
+pub(crate) unsafe fn contains_zero_word(at: *const u64, count: usize) -> bool {
+    // SAFETY: the caller's promise. Volatile, because others store there.
+    (0..count).any(|index| unsafe { at.add(index).read_volatile() } == 0)
+}
 
 /// The address of this thread's control block: the word at it is itself.
 pub(crate) fn thread_pointer() -> u64 {

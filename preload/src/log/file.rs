@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 use mtr_format::tail;
 
+use crate::config;
 use crate::global::{Global, Path};
 use crate::sys::{self, Errno, Fd, Result};
 
@@ -80,10 +81,15 @@ fn descriptor() -> Result<Fd> {
     }
 }
 
-/// Writes `bytes` at `position`. What cannot be written is counted as lost, by its newlines.
+/// Writes `bytes` at `position`. What cannot be written is counted as lost: its lines in a log, its
+/// words in a compact trace (which may be a few more than its events).
 pub(crate) fn write_at(position: u64, bytes: &[u8]) {
     if let Err(errno) = try_write_at(position, bytes) {
-        lose(bytes.iter().filter(|byte| **byte == b'\n').count() as u64, errno);
+        let records = match config::get().is_compact {
+            true => bytes.len() / 8,
+            false => bytes.iter().filter(|byte| **byte == b'\n').count(),
+        };
+        lose(records as u64, errno);
     }
 }
 

@@ -4,12 +4,18 @@ pub(crate) mod file;
 mod open;
 mod path;
 pub(crate) mod process;
-pub(crate) mod record;
 pub(crate) mod ring;
+
+use crate::config;
+use crate::record::compact::words;
 
 pub(crate) use open::{Cannot, create, earlier, id, path, remove_tail};
 
 /// Writes a line that is not a record, newline added.
 pub(crate) fn write_comment(line: &[u8]) {
-    ring::put(ring::reserve(line.len() + 1), &[line, b"\n"]);
+    if config::get().is_compact {
+        words::text(&[line, b"\n"]);
+    } else {
+        ring::put(ring::reserve(line.len() + 1), &[line, b"\n"]);
+    }
 }

@@ -4,6 +4,7 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use mtr_format::compact::word::Tag;
 use mtr_format::tail;
 
 use super::path::{expand, is_numbered};
@@ -52,6 +53,8 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
     let mut start = [0; 512];
     // All that is asked for stands in the first lines.
     let Ok(start) = sys::read_file(path.as_c_str(), &mut start) else { return Ok(Found::Free) };
+    let mut text = [0; 512];
+    let start = text_of_start(start, &mut text);
     let session = config::get().session.as_bytes();
     let same_session = !session.is_empty()
         && start
@@ -62,6 +65,16 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
         Some(writer) if same_session || writer.is_alive() => Found::Taken,
         _ => Found::Free,
     })
+}
+
+/// The first lines of a log, or of the TEXT that a compact trace begins with.
+fn text_of_start<'a>(start: &'a [u8], out: &'a mut [u8; 512]) -> &'a [u8] {
+    if start.first().is_none_or(|byte| byte & 15 != Tag::Text as u8) || start.starts_with(b"#") {
+        return start;
+    }
+    let text = start.chunks(8).skip(1).flat_map(|word| word.iter().skip(1));
+    let len = out.iter_mut().zip(text).map(|(place, byte)| *place = *byte).count();
+    out.get(..len).unwrap_or(&[])
 }
 
 /// Chooses the path: PATH, PATH.PID when PATH is taken or this is a fork's child, PATH.PID.N after
@@ -170,7 +183,7 @@ pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<
         HOT.blocks.store(tail.add(tail::BLOCKS), Ordering::Relaxed);
         file::adopt(fd, path, tail).map_err(Cannot::Create)?;
     }
-    ring::open();
+    ring::open(config::get().is_compact);
     ID.store(id, Ordering::Relaxed);
     Ok(())
 }

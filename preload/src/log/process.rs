@@ -45,7 +45,7 @@ fn start_ticks(pid: i32) -> Option<u64> {
 
 /// The writer of a log, from the lines at its beginning.
 pub(crate) fn writer_of(log_start: &[u8]) -> Option<Process> {
-    if !log_start.starts_with(b"# mtr log ") {
+    if !log_start.starts_with(b"# mtr ") {
         return None;
     }
     let value = |key: &[u8], index: usize| {

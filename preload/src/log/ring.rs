@@ -5,10 +5,11 @@
 //! file when there is none. Who takes a place that reaches the end of a block writes out what lies
 //! behind the cursor and gives slots to the blocks ahead of it. Nobody ever waits for anybody:
 //!
-//! - *A slot is only recycled when its block has no NUL byte left.* The places in it are NUL until
-//!   their line is stored, and the first bytes of a line are stored last (TSO keeps this order), so
-//!   no NUL means that nobody will store there any more, and that every byte is final. A thread that
-//!   was stopped in the middle of its line keeps its slot; the others go on with the rest.
+//! - *A slot is only recycled when its block has no hole left*: no NUL byte in a log, no zero word in
+//!   a compact trace. Places are zero until their record is stored, and the first bytes of a record
+//!   are stored last (TSO keeps this order), so no hole means that nobody will store there any more,
+//!   and that every byte is final. A thread that was stopped in the middle of its record keeps its
+//!   slot; the others go on with the rest.
 //! - *Writing is idempotent*, because a byte has one position and one value. So it does not matter
 //!   whether a line reaches the file through a slot or beside it.
 //! - A block that gets its slot late, when some of its lines have already gone straight to the file,
@@ -32,11 +33,15 @@ pub(crate) const SLOTS: usize = 8;
 /// Blocks ahead of the cursor that have a slot.
 const AHEAD: u64 = 2;
 
+/// Whether records are words (a compact trace) and not lines.
+static HOLDS_WORDS: AtomicBool = AtomicBool::new(false);
+
 /// Set when the log is being finished: blocks get no slots any more.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Makes all slots free and gives the first blocks theirs.
-pub(crate) fn open() {
+pub(crate) fn open(holds_words: bool) {
+    HOLDS_WORDS.store(holds_words, Ordering::Relaxed);
     CLOSED.store(false, Ordering::Relaxed);
     HOT.cursor.0.store(0, Ordering::Relaxed);
     HOT.window.iter().for_each(|entry| entry.store(EMPTY, Ordering::Relaxed));
@@ -144,6 +149,35 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
     bytes(from, to).enumerate().take(LAST).for_each(&mut store);
 }
 
+/// As [`put`], for a record of a compact trace.
+#[cold]
+#[inline(never)]
+pub(crate) fn put_words(position: u64, words: &[u64]) {
+    put_each_word(position, words.len(), |index| words.get(index).copied().unwrap_or(0));
+}
+
+/// As [`put_words`], for words that are made one by one. Each is stored whole.
+#[cold]
+pub(crate) fn put_each_word(position: u64, count: usize, word: impl Fn(usize) -> u64) {
+    for index in (0..count).rev() {
+        let at = position + (index * WORD) as u64;
+        match memory_at(at) {
+            // SAFETY: a word of a reserved place; places are whole words, so it is aligned and ends
+            // before its block does.
+            Some(memory) => unsafe {
+                (*memory.cast::<AtomicU64>()).store(word(index), Ordering::Release)
+            },
+            None => file::write_at(at, &word(index).to_le_bytes()),
+        }
+    }
+    if position as usize % BLOCK + count * WORD >= BLOCK {
+        advance();
+    }
+}
+
+/// Bytes of a word.
+const WORD: usize = 8;
+
 /// Writes out the blocks that lie behind the cursor, and gives slots to the next ones.
 fn advance() {
     let current = HOT.cursor.0.load(Ordering::Acquire) / BLOCK as u64;
@@ -156,6 +190,25 @@ fn advance() {
         }
     }
     (current..=current + AHEAD).for_each(give_slot);
+    if HOLDS_WORDS.load(Ordering::Relaxed) {
+        crate::lifecycle::sample();
+    }
+}
+
+/// Whether a slot has a hole.
+fn has_hole(memory: *mut u8) -> bool {
+    // SAFETY: a slot is BLOCK bytes, aligned to a page.
+    unsafe {
+        match HOLDS_WORDS.load(Ordering::Relaxed) {
+            true => arch::contains_zero_word(memory.cast(), BLOCK / WORD),
+            false => arch::contains_nul(memory, BLOCK),
+        }
+    }
+}
+
+/// Bytes that are a hole together when all of them are zero.
+fn unit() -> usize {
+    if HOLDS_WORDS.load(Ordering::Relaxed) { WORD } else { 1 }
 }
 
 /// Takes a slot in hand, by changing its number from what it was last seen to be.
@@ -181,18 +234,16 @@ fn give_slot(block: u64) {
 /// Writes out a slot that this thread has in hand and frees it. One with holes goes back as it was.
 fn drain(slot: usize, block: u64, current: u64) {
     let memory = slot_memory(slot);
-    // SAFETY: a slot is BLOCK bytes.
-    let mut has_holes = unsafe { arch::contains_nul(memory, BLOCK) };
+    let mut has_holes = has_hole(memory);
     if has_holes && block + (2 * AHEAD) < current && (current - block).is_power_of_two() {
         heal(memory, block);
-        // SAFETY: as above.
-        has_holes = unsafe { arch::contains_nul(memory, BLOCK) };
+        has_holes = has_hole(memory);
     }
     if has_holes {
         number(slot).store(block, Ordering::Release);
         return;
     }
-    // SAFETY: a slot is BLOCK bytes, and one without NUL changes no more.
+    // SAFETY: a slot is BLOCK bytes, and one without holes changes no more.
     let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
     file::write_at(block * BLOCK as u64, bytes);
     window(block).store(EMPTY, Ordering::Release);
@@ -264,21 +315,27 @@ pub(crate) fn finish() -> bool {
 fn has_hole_before_cursor(slot: usize, block: u64) -> bool {
     let cursor = HOT.cursor.0.load(Ordering::Acquire);
     let used = cursor.saturating_sub(block * BLOCK as u64).min(BLOCK as u64) as usize;
-    let memory = slot_memory(slot);
-    // SAFETY: `used` is at most BLOCK.
-    (0..used).any(|i| unsafe { memory.add(i).read_volatile() } == 0)
+    is_hole_in(slot_memory(slot), used)
 }
 
-/// Writes the bytes of a block that are not NUL to their positions.
+/// Whether one of the first `len` bytes (or words) of a slot is a hole.
+fn is_hole_in(memory: *mut u8, len: usize) -> bool {
+    // SAFETY: `len` is at most BLOCK. Volatile, because others may be storing there.
+    let byte = |index: usize| unsafe { memory.add(index).read_volatile() };
+    (0..len).step_by(unit()).any(|start| (start..start + unit()).all(|index| byte(index) == 0))
+}
+
+/// Writes what is not a hole of a block to its positions.
 fn write_runs(memory: *mut u8, position: u64) {
-    // SAFETY: the slot is claimed; a line that is still being stored may change bytes under us,
+    // SAFETY: the slot is claimed; a record that is still being stored may change bytes under us,
     // which makes the run end early and keeps the tail (see `finish`).
     let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
+    let is_hole = |unit: &&[u8]| unit.iter().all(|byte| *byte == 0);
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let holes = rest.iter().take_while(|byte| **byte == 0).count();
+        let holes = rest.chunks(unit()).take_while(is_hole).count() * unit();
         let rest = rest.get(holes..).unwrap_or(&[]);
-        let run = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        let run = rest.chunks(unit()).take_while(|unit| !is_hole(unit)).count() * unit();
         let run = rest.get(..run).unwrap_or(&[]);
         if !run.is_empty() {
             file::write_at(position + (at + holes) as u64, run);

@@ -1,32 +1,27 @@
-//! Events -> lines, on the program's own time.
-//!
-//! What makes the order right: the place of a free is taken before the real free, the place of an
-//! allocation after the real allocation. So whoever gets an address takes his place behind the one
-//! who gave it up, whatever the threads. realloc does both: it takes the place of its `<` before the
-//! real realloc and stores the line after it, when it is known whether the old block has ended.
+//! Events -> lines of the log, on the program's own time.
 
 use mtr_format::text::encode::{Line, MAX_OP_TEXT, Op, PUBLISHED_LAST, op_text};
 
-use super::ring;
 use crate::arch;
-use crate::hot::HOT;
-use crate::lifecycle;
+use crate::log::{self, ring};
 use crate::sites::{self, Buffer, Where};
 
 /// Records an allocation, or a failed one when `ptr` is NULL.
 #[inline(always)]
-pub(crate) fn alloc(ptr: usize, size: usize, return_address: usize) {
-    if lifecycle::is_recording() {
-        record(Op::Alloc, ptr, size, return_address);
-    }
+pub(super) fn alloc(ptr: usize, size: usize, return_address: usize) {
+    record(Op::Alloc, ptr, size, return_address);
 }
 
-/// Records a free; to be called before the real one. `ptr` is not NULL.
+/// Records a free.
 #[inline(always)]
-pub(crate) fn free(ptr: usize, return_address: usize) {
-    if lifecycle::is_recording() {
-        record(Op::Free, ptr, 0, return_address);
-    }
+pub(super) fn free(ptr: usize, return_address: usize) {
+    record(Op::Free, ptr, 0, return_address);
+}
+
+/// Records a realloc of `old` (or of NULL) that failed, and for which no place is held.
+#[cold]
+pub(super) fn realloc_failed(old: usize, size: usize, return_address: usize) {
+    record(Op::ReallocFailed, old, size, return_address);
 }
 
 #[inline(always)]
@@ -88,38 +83,31 @@ fn put(position: u64, op: Op, ptr: usize, size: usize, place: Where) {
 }
 
 /// A realloc under way: the place of its `<` is taken.
-struct Held {
+pub(super) struct Held {
     place: Where,
     position: u64,
     /// Where the line stands, all but its first bytes, if it is of the common form and place.
     filled: Option<(*mut u8, usize)>,
-    log: u64,
 }
 
-/// Runs the real realloc of a block and records what became of it. `old` is not NULL.
-pub(crate) fn realloc(
+/// Runs the real realloc of a block and records what became of it. `old` is not NULL, `size` not too
+/// large.
+pub(super) fn realloc(
     old: usize,
     size: usize,
     return_address: usize,
     real: impl FnOnce() -> usize,
 ) -> usize {
-    if !lifecycle::is_recording() {
-        return real();
-    }
     let mut buffer = Buffer::EMPTY;
     let place =
         sites::get(return_address).unwrap_or_else(|| sites::make(return_address, &mut buffer));
-    // No allocator gives that much, so nothing ends and no place is needed.
-    if size > isize::MAX as usize {
-        let new = real();
-        record_at(Op::ReallocFailed, old, size, place);
-        return new;
-    }
     // realloc(p, 0) frees p and returns NULL, in glibc.
     let expected = if size == 0 { Op::Free } else { Op::ReallocOld };
+    let log = log::id();
     let held = hold(expected, old, place);
     let new = real();
-    if HOT.is_on() && super::open::id() == held.log {
+    // A signal handler may have forked meanwhile: the place is the parent's.
+    if log::id() == log {
         match (new, size) {
             (0, 0) => held.end(Op::Free, old),
             (0, _) => held.cancel(old, size),
@@ -133,11 +121,10 @@ pub(crate) fn realloc(
 }
 
 fn hold(op: Op, ptr: usize, place: Where) -> Held {
-    let log = super::open::id();
     let Some(line) = Line::new(op, ptr as u64, 0, place.len()) else {
         let mut text = [0; MAX_OP_TEXT];
         let len = op_text(op, ptr as u64, 0, &mut text);
-        return Held { place, position: ring::reserve(place.len() + len), filled: None, log };
+        return Held { place, position: ring::reserve(place.len() + len), filled: None };
     };
     let position = ring::reserve(line.len());
     let filled = ring::place(position, line.len()).map(|out| {
@@ -146,7 +133,7 @@ fn hold(op: Op, ptr: usize, place: Where) -> Held {
         unsafe { line.fill(out, place.as_ptr()) };
         (out, line.op_offset())
     });
-    Held { place, position, filled, log }
+    Held { place, position, filled }
 }
 
 impl Held {
@@ -177,13 +164,5 @@ impl Held {
             ring::put(self.position, &[COMMENT, rest, text.get(..len).unwrap_or(&[])]);
         }
         record_at(Op::ReallocFailed, ptr, size, self.place);
-    }
-}
-
-/// Records a failed `realloc(NULL, size)`.
-#[cold]
-pub(crate) fn realloc_of_null_failed(size: usize, return_address: usize) {
-    if lifecycle::is_recording() {
-        record(Op::ReallocFailed, 0, size, return_address);
     }
 }
