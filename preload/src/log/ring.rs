@@ -207,6 +207,7 @@ fn has_hole(memory: *mut u8) -> bool {
 }
 
 /// Bytes that are a hole together when all of them are zero.
+#[inline(always)] // so that it is seen not to be 0, which would be a panic
 fn unit() -> usize {
     if HOLDS_WORDS.load(Ordering::Relaxed) { WORD } else { 1 }
 }
