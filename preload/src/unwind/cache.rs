@@ -34,6 +34,12 @@ impl Rules {
         Rules { epoch: EPOCH.load(Ordering::Acquire) }
     }
 
+    /// What stays the same until modules are unloaded; `None` while they are.
+    #[inline(always)]
+    pub(super) fn epoch(self) -> Option<u64> {
+        (self.epoch & ONGOING == 0).then_some(self.epoch)
+    }
+
     /// The rule of the code at `pc`.
     #[inline(always)]
     pub(super) fn get(self, pc: u64) -> Rule {

@@ -23,9 +23,11 @@ mod memory; // words of the stack
 mod rule; // a row in 31 bits
 mod step; // one frame, by all that the row says
 mod walk; // frame by frame
+mod incremental; // only the frames that are new since the last time
 
 pub(crate) use bounds::Stack;
 pub(crate) use cache::{begin_unload, end_unload};
+pub(crate) use incremental::{LastStack, StackFrame, Update};
 pub(crate) use step::Registers;
 pub(crate) use walk::{Cut, End, Frame, walk};
 

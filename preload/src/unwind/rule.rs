@@ -49,6 +49,7 @@ impl Rule {
         Rule(bits as u32 & ((1 << BITS) - 1))
     }
 
+    #[inline(always)]
     pub(super) fn bits(self) -> u64 {
         self.0.into()
     }

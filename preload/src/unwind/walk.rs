@@ -20,8 +20,9 @@ pub(crate) struct Frame {
     pub(crate) is_interrupted: bool,
 }
 
-/// Why a walk ended.
+/// Why a walk ended. All zeros is `Root`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum End {
     /// The outermost frame was reached.
     Root,
@@ -33,6 +34,7 @@ pub(crate) enum End {
 
 /// Why a walk was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Cut {
     /// Code that nobody describes, and no frame pointer.
     NoCfi,
@@ -55,27 +57,26 @@ pub(crate) fn walk(
     stack: &Stack,
     mut visit: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> End {
-    let mut walker = Walker::new(start, stack);
+    let mut walker = Walker::new(start, stack, Rules::current());
     loop {
         if visit(walker.frame()).is_break() {
             return End::Limit;
         }
-        if let Err(end) = walker.step() {
+        let rule = walker.rule();
+        if let Err(end) = walker.step(rule) {
             return end;
         }
     }
 }
 
 /// The innermost frame that has not been left yet.
-struct Walker<'a> {
-    pc: u64,
-    rsp: u64,
-    rbp: u64,
-    is_interrupted: bool,
+pub(super) struct Walker<'a> {
+    pub(super) pc: u64,
+    pub(super) rsp: u64,
+    pub(super) rbp: u64,
+    pub(super) is_interrupted: bool,
     rules: Rules,
-    memory: Memory,
-    /// Whether the frame was found by its callee's frame pointer.
-    is_guessed: bool,
+    pub(super) memory: Memory,
     stack_changes: u32,
     start: &'a Registers,
     /// All registers, as of `steps` steps ago; `None`: as of `start`.
@@ -86,7 +87,7 @@ struct Walker<'a> {
 
 impl<'a> Walker<'a> {
     #[inline(always)]
-    fn new(start: &'a Registers, stack: &Stack) -> Self {
+    pub(super) fn new(start: &'a Registers, stack: &Stack, rules: Rules) -> Self {
         let memory = if stack.holds(start.rsp) {
             // SAFETY: the thread runs on this stack, above whose rsp everything is readable.
             unsafe { Memory::direct(start.rsp, stack.high()) }
@@ -99,9 +100,8 @@ impl<'a> Walker<'a> {
             rsp: start.rsp,
             rbp: start.rbp,
             is_interrupted: false,
-            rules: Rules::current(),
+            rules,
             memory,
-            is_guessed: false,
             stack_changes: 0,
             start,
             checkpoint: None,
@@ -121,10 +121,15 @@ impl<'a> Walker<'a> {
         self.pc.wrapping_sub((!self.is_interrupted).into())
     }
 
-    /// Goes one frame outwards.
+    /// How the next frame outwards is found.
     #[inline(always)]
-    fn step(&mut self) -> Result<(), End> {
-        let rule = self.rules.get(self.lookup());
+    pub(super) fn rule(&self) -> Rule {
+        self.rules.get(self.lookup())
+    }
+
+    /// Goes one frame outwards by [`Walker::rule`].
+    #[inline(always)]
+    pub(super) fn step(&mut self, rule: Rule) -> Result<(), End> {
         let base = match rule.kind() {
             Kind::Rsp => self.rsp,
             Kind::Rbp => self.rbp,
@@ -147,7 +152,6 @@ impl<'a> Walker<'a> {
         self.pc = unsafe { self.memory.word_unchecked(slot) };
         self.rsp = cfa;
         self.is_interrupted = false;
-        self.is_guessed = false;
         self.steps += 1;
         if self.pc == 0 { Err(End::Root) } else { Ok(()) }
     }
@@ -178,7 +182,6 @@ impl<'a> Walker<'a> {
         }
         (self.pc, self.rsp, self.rbp) = (pc, rsp, rbp);
         self.is_interrupted = false;
-        self.is_guessed = false;
         self.steps += 1;
         Ok(())
     }
@@ -257,7 +260,6 @@ impl<'a> Walker<'a> {
         }
         (self.pc, self.rsp, self.rbp) = (pc, rsp, rbp);
         self.is_interrupted = true;
-        self.is_guessed = false;
         Ok(())
     }
 
@@ -272,7 +274,7 @@ impl<'a> Walker<'a> {
         }
         let none = End::Truncated(Cut::NoCfi);
         let is_inside = self.memory.is_bounded() && self.memory.holds(self.rbp);
-        if self.is_guessed || self.rbp < self.rsp || !is_inside {
+        if self.rbp < self.rsp || !is_inside {
             return Err(none);
         }
         let rbp = self.memory.word(self.rbp).ok_or(none)?;
@@ -281,7 +283,6 @@ impl<'a> Walker<'a> {
             return Err(none);
         }
         self.move_to(pc, self.rbp.wrapping_add(16), rbp)?;
-        self.is_guessed = true;
         self.checkpoint = Some(Full::of_frame(self.pc, self.rsp, self.rbp));
         self.checkpoint_is_interrupted = false;
         self.steps = 0;

@@ -80,8 +80,17 @@ impl Drop for Library {
     }
 }
 
-fn compared() -> (usize, usize) {
-    (oracle::STACKS.load(Ordering::Relaxed), oracle::FRAMES.load(Ordering::Relaxed))
+/// Stacks and frames that were compared, and frames that were kept from the last stack.
+fn compared() -> [usize; 3] {
+    [&oracle::STACKS, &oracle::FRAMES, &oracle::KEPT].map(|count| count.load(Ordering::Relaxed))
+}
+
+/// Prints what was compared since `before`; returns the number of stacks.
+fn print(what: &str, before: [usize; 3]) -> usize {
+    let [stacks, frames, kept] = compared();
+    let [stacks, frames, kept] = [stacks - before[0], frames - before[1], kept - before[2]];
+    println!("{what}: {stacks} stacks equal, {frames} frames, of which {kept} kept");
+    stacks
 }
 
 const OPTIONS: &[&[&str]] = &[
@@ -121,9 +130,7 @@ fn c_code_built_in_many_ways() {
         });
         library.call("single_step");
     }
-    let after = compared();
-    println!("C: {} stacks, {} frames equal", after.0 - before.0, after.1 - before.1);
-    assert!(after.0 - before.0 > 10_000);
+    assert!(print("C", before) > 10_000);
 }
 
 #[test]
@@ -139,7 +146,5 @@ fn cpp_code_built_in_many_ways() {
         println!("{options:?}");
         assert!(Library::open(&path).call("run") > 0);
     }
-    let after = compared();
-    println!("C++: {} stacks, {} frames equal", after.0 - before.0, after.1 - before.1);
-    assert!(after.0 - before.0 > 5_000);
+    assert!(print("C++", before) > 5_000);
 }

@@ -1,14 +1,16 @@
 //! Compares a call stack as we see it with libgcc's `_Unwind_Backtrace`. Allocates nothing, so that
 //! it can be called anywhere a hook can.
 
+use core::cell::Cell;
 use core::ffi::{c_int, c_void};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::arch::hook_with_registers;
+use crate::sys::map_anonymous;
 use crate::unwind::memory::Memory;
 use crate::unwind::step::{Full, Outcome, Registers, Scope};
-use crate::unwind::{End, Stack, walk};
+use crate::unwind::{End, LastStack, Stack, walk};
 
 unsafe extern "C" {
     fn _Unwind_Backtrace(
@@ -62,6 +64,9 @@ pub(super) fn of_libgcc(frames: &mut Frames) {
 /// Stacks that were compared, and frames on them, in the whole process.
 pub(super) static STACKS: AtomicUsize = AtomicUsize::new(0);
 pub(super) static FRAMES: AtomicUsize = AtomicUsize::new(0);
+
+/// Frames that were kept from the last event of their thread.
+pub(super) static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 struct Buffers {
     ours: Frames,
@@ -145,10 +150,51 @@ pub(super) fn compare(start: &Registers) -> usize {
         if end != End::Root && theirs.len() < MAX_FRAMES - 16 {
             report("end", buffers.ours.as_slice(), theirs, end);
         }
+        compare_incremental(start, &stack, end, buffers.ours.as_slice());
         STACKS.fetch_add(1, Ordering::Relaxed);
         FRAMES.fetch_add(theirs.len(), Ordering::Relaxed);
         theirs.len()
     })
+}
+
+thread_local! {
+    static LAST: Cell<*mut LastStack> = const { Cell::new(core::ptr::null_mut()) };
+    static IS_BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Compares what is kept from event to event with the frames of a whole walk.
+fn compare_incremental(start: &Registers, stack: &Stack, end: End, frames: &[(u64, u64)]) {
+    if IS_BUSY.replace(true) {
+        return;
+    }
+    if LAST.get().is_null() {
+        LAST.set(map_anonymous(size_of::<LastStack>()).unwrap().cast());
+    }
+    // SAFETY: zeroed memory, for this thread alone, not used by a handler meanwhile.
+    let last = unsafe { &mut *LAST.get() };
+    let update = last.update(start, stack);
+    let mut node = 1;
+    let mut node_of = |pc: u64| {
+        node = (pc as u32 ^ node).wrapping_mul(0x9e37_79b1).rotate_left(7) | 1;
+        node
+    };
+    let mut is_equal = update.end == end && last.frames().len() == frames.len();
+    for (index, (frame, (pc, _))) in last.frames().iter_mut().zip(frames.iter().rev()).enumerate() {
+        let node = node_of(*pc);
+        if index >= update.kept {
+            is_equal &= frame.node == 0;
+            frame.node = node;
+        }
+        is_equal &= frame.pc == *pc && frame.node == node;
+    }
+    if !is_equal {
+        eprintln!("incremental: {update:?}, {} frames", last.frames().len());
+        let mut ours: Vec<_> = last.frames().iter().map(|frame| (frame.pc, 0)).collect();
+        ours.reverse();
+        report("incremental", &ours, frames, end);
+    }
+    KEPT.fetch_add(update.kept, Ordering::Relaxed);
+    IS_BUSY.set(false);
 }
 
 fn report(what: &str, ours: &[(u64, u64)], theirs: &[(u64, u64)], end: End) {
