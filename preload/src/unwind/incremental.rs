@@ -39,6 +39,14 @@ pub(crate) struct StackFrame {
     needs: Needs,
 }
 
+impl StackFrame {
+    /// The frame's address as traces state it: a reader looks up the byte before it.
+    #[inline(always)]
+    pub(crate) fn return_address(&self) -> u64 {
+        self.pc.wrapping_add((self.needs.0 & Needs::INTERRUPTED != 0).into())
+    }
+}
+
 /// What the walk outwards from a frame depends on, but for its PC and rsp.
 ///
 /// ```text

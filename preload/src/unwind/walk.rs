@@ -20,6 +20,14 @@ pub(crate) struct Frame {
     pub(crate) is_interrupted: bool,
 }
 
+impl Frame {
+    /// The frame's address as traces state it: a reader looks up the byte before it.
+    #[inline(always)]
+    pub(crate) fn return_address(&self) -> u64 {
+        self.pc.wrapping_add(self.is_interrupted.into())
+    }
+}
+
 /// Why a walk ended. All zeros is `Root`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -1,17 +1,12 @@
-//! Infos: what allocations have in common, so that an event is one word.
-//!
-//! Each thread remembers those that it used lately, by a direct-mapped table. One that has been
-//! displaced is simply defined again, under another ID: the reader does not mind, and memory is
-//! bounded.
+//! Infos: what allocations have in common, so that an event is one word. Kept as nodes are.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use mtr_format::compact::word::{self, Family, MAX_ID, NOT_TAKEN, Tag};
+use mtr_format::compact::word::{self, Family, NOT_TAKEN, Tag};
 
-use super::{nodes, words};
-
-/// Entries per thread, 16 bytes each.
-const ENTRIES: usize = 1 << 13;
+use super::nodes::{self, Nodes, next_id};
+use super::store::{Record, Store};
+use super::words;
 
 /// IDs given so far.
 static LAST_ID: AtomicU32 = AtomicU32::new(0);
@@ -21,43 +16,73 @@ pub(super) fn start() {
     LAST_ID.store(0, Ordering::Relaxed);
 }
 
+#[derive(Clone, Copy)]
 #[repr(C)]
-struct Entry {
+struct Info {
     /// Size, and the family in the lowest 8 bits.
     key: u64,
+    /// Number of the node.
     node: u32,
-    /// 0: unused.
+    /// ID in the trace.
     id: u32,
 }
 
-/// What a thread remembers. All zeros is empty.
+impl Record for Info {
+    #[inline(always)]
+    fn hash(&self) -> u64 {
+        (self.key ^ u64::from(self.node) << 36).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// The infos of a thread. All zeros is none.
 #[repr(C)]
 pub(super) struct Infos {
-    entries: [Entry; ENTRIES],
+    store: Store<Info>,
 }
 
 impl Infos {
-    /// The ID of an info, defined anew if it is not remembered.
+    /// The ID of an info, defined if it is new. `node` is a number of `nodes`.
     #[inline(always)]
-    pub(super) fn get(&mut self, node: u32, size: usize, family: Family, align: usize) -> u32 {
+    pub(super) fn get(
+        &mut self,
+        nodes: &mut Nodes,
+        node: u32,
+        size: usize,
+        family: Family,
+        align: usize,
+    ) -> u32 {
         let key = (size as u64) << 8 | family as u64;
-        let mixed = (key ^ u64::from(node) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let index = (mixed >> 48) as usize % ENTRIES;
-        let Some(entry) = self.entries.get_mut(index) else { return 0 };
-        // Alignments are rare: they are not remembered.
-        if entry.key == key && entry.node == node && entry.id != 0 && !family.has_alignment() {
-            return entry.id;
+        let is_wanted = |info: &Info| info.key == key && info.node == node;
+        // Alignments are rare: what has one is defined each time.
+        if family.has_alignment() {
+            return define(nodes.id(node), size, family, align);
         }
-        let id = define(node, size, family, align);
-        if id != 0 {
-            *entry = Entry { key, node, id };
+        let hint = self.store.get(nodes.last_info(node));
+        if let Some(info) = hint.filter(|info| is_wanted(info)) {
+            return info.id;
         }
-        id
+        let info = Info { key, node, id: 0 };
+        let mut found = self.store.find(info.hash(), is_wanted);
+        if found == 0 {
+            let id = define(nodes.id(node), size, family, align);
+            found = self.store.push(Info { id, ..info });
+            if found == 0 {
+                return id;
+            }
+        }
+        nodes.set_last_info(node, found);
+        self.store.get(found).map_or(0, |info| info.id)
     }
 
-    /// Forgets all, for another trace.
+    /// Whether there is no room for another one.
+    #[inline(always)]
+    pub(super) fn is_full(&self) -> bool {
+        self.store.is_full()
+    }
+
+    /// Forgets all.
     pub(super) fn forget(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.id = 0);
+        self.store.clear();
     }
 }
 
@@ -73,16 +98,6 @@ fn define(node: u32, size: usize, family: Family, align: usize) -> u32 {
         words::record(&[first, size]);
     }
     id
-}
-
-/// The next ID, while there are any.
-pub(super) fn next_id(last: &AtomicU32) -> Option<u32> {
-    let id = last.fetch_add(1, Ordering::Relaxed) + 1;
-    if id <= MAX_ID {
-        return Some(id);
-    }
-    last.store(MAX_ID, Ordering::Relaxed);
-    None
 }
 
 /// An info for an event that comes while this thread takes another stack.

@@ -4,6 +4,7 @@ mod infos;
 mod nodes;
 mod segments;
 mod stack;
+mod store;
 mod thread;
 pub(crate) mod words;
 
@@ -11,8 +12,8 @@ use mtr_format::compact::word::{self, Family, LongKind};
 
 use crate::log;
 use crate::unwind::Registers;
-use thread::Thread;
 pub(crate) use thread::prepare;
+use thread::{State, Thread};
 
 /// Makes what threads remember of another trace invalid.
 pub(crate) fn start() {
@@ -56,10 +57,13 @@ pub(super) fn free(ptr: usize) {
 /// The info of an allocation: its call stack, size and family.
 #[inline(always)]
 fn info(size: usize, family: Family, align: usize, caller: &Registers) -> u32 {
-    let thread = Thread::enter();
-    let Some(mut thread) = thread else { return infos::without_stack(size, family, align) };
-    let node = stack::node(&mut thread, caller);
-    thread.infos.get(node, size, family, align)
+    let Some(mut thread) = Thread::enter() else {
+        return infos::without_stack(size, family, align);
+    };
+    let root = thread.root();
+    let node = stack::node(&mut thread, root, caller);
+    let State { nodes, infos, .. } = &mut *thread;
+    infos.get(nodes, node, size, family, align)
 }
 
 /// Runs the real realloc of a block and records what became of it.

@@ -1,19 +1,16 @@
 //! The stack trie: a call stack is a chain of nodes (parent, return address).
 //!
-//! Each thread remembers the nodes that it used lately; one that has been displaced is defined again
-//! (see infos.rs). Tries of two threads have different roots, so nothing here is shared but the
-//! counter of IDs.
+//! Each thread has a trie of its own, with its own root, so nothing here is shared but the counter
+//! of IDs. Within a thread a node has a number, its place in the [`Store`]; the trace knows it by its
+//! ID.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use mtr_format::compact::word::{self, THREAD_SHIFT, Tag};
+use mtr_format::compact::word::{self, MAX_ID, THREAD_SHIFT, Tag};
 
-use super::infos::next_id;
+use super::store::{Record, Store};
 use super::words;
 use crate::{modules, sys};
-
-/// Entries per thread, 16 bytes each; sets of two.
-const ENTRIES: usize = 1 << 15;
 
 /// IDs given so far.
 static LAST_ID: AtomicU32 = AtomicU32::new(0);
@@ -25,63 +22,134 @@ pub(super) fn start() {
 
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Entry {
+struct Node {
     address: u64,
+    /// Number of the parent.
     parent: u32,
-    /// 0: unused.
+    /// Number of the child that was looked for last.
+    last_child: u32,
+    /// Number of the info (infos.rs) that was looked for last.
+    last_info: u32,
+    /// ID in the trace.
     id: u32,
 }
 
-/// What a thread remembers. All zeros is empty.
+impl Node {
+    #[inline(always)]
+    fn is(&self, parent: u32, address: u64) -> bool {
+        self.address == address && self.parent == parent
+    }
+}
+
+impl Record for Node {
+    #[inline(always)]
+    fn hash(&self) -> u64 {
+        (self.address ^ u64::from(self.parent) << 34).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// The trie of a thread. All zeros is an empty one.
 #[repr(C)]
 pub(super) struct Nodes {
-    sets: [[Entry; 2]; ENTRIES / 2],
+    store: Store<Node>,
+    /// Number of the node that was found last.
+    last: u32,
     /// Module of the node that was defined last.
     module: (u64, u64),
 }
 
 impl Nodes {
-    /// The ID of a node, defined anew if it is not remembered; 0 when there are no IDs left.
+    /// The number of a node, defined if it is new. 0 (as which the root's parent goes) when there is
+    /// no memory.
     #[inline(always)]
     pub(super) fn get(&mut self, parent: u32, address: u64) -> u32 {
-        let mixed = (address ^ u64::from(parent) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let index = (mixed >> 48) as usize % (ENTRIES / 2);
-        let Some(set) = self.sets.get_mut(index) else { return 0 };
-        for entry in &*set {
-            if entry.address == address && entry.parent == parent && entry.id != 0 {
-                return entry.id;
-            }
+        let next = self.last + 1;
+        let found = if self.store.get(next).is_some_and(|node| node.is(parent, address)) {
+            next
+        } else {
+            self.get_elsewhere(parent, address)
+        };
+        self.last = found;
+        found
+    }
+
+    #[inline]
+    fn get_elsewhere(&mut self, parent: u32, address: u64) -> u32 {
+        let child = self.store.get(parent).map_or(0, |node| node.last_child);
+        if self.store.get(child).is_some_and(|node| node.is(parent, address)) {
+            return child;
         }
-        self.define(index, parent, address)
+        let node = Node { address, parent, last_child: 0, last_info: 0, id: 0 };
+        let found = match self.store.find(node.hash(), |node| node.is(parent, address)) {
+            0 => self.define(node),
+            found => found,
+        };
+        if let Some(parent) = self.store.get_mut(parent) {
+            parent.last_child = found;
+        }
+        found
     }
 
     #[cold]
     #[inline(never)]
-    fn define(&mut self, index: usize, parent: u32, address: u64) -> u32 {
-        if !(self.module.0..self.module.1).contains(&address)
-            && let Some(module) = modules::describe_once(address as usize)
+    fn define(&mut self, node: Node) -> u32 {
+        if !(self.module.0..self.module.1).contains(&node.address)
+            && let Some(module) = modules::describe_once(node.address as usize)
         {
             self.module = (module.start as u64, module.end as u64);
         }
-        let id = define(parent, address);
-        if let Some(set) = self.sets.get_mut(index) {
-            *set = [Entry { address, parent, id }, set[0]];
+        let id = define(self.id(node.parent), node.address);
+        self.store.push(Node { id, ..node })
+    }
+
+    /// The ID of a node.
+    #[inline(always)]
+    pub(super) fn id(&self, number: u32) -> u32 {
+        self.store.get(number).map_or(0, |node| node.id)
+    }
+
+    /// Number of the info that was looked for last with this node.
+    #[inline(always)]
+    pub(super) fn last_info(&self, number: u32) -> u32 {
+        self.store.get(number).map_or(0, |node| node.last_info)
+    }
+
+    /// See [`Nodes::last_info`].
+    #[inline(always)]
+    pub(super) fn set_last_info(&mut self, number: u32, info: u32) {
+        if let Some(node) = self.store.get_mut(number) {
+            node.last_info = info;
         }
-        id
+    }
+
+    /// Whether there is room for the nodes of one more stack.
+    #[inline(always)]
+    pub(super) fn is_full(&self) -> bool {
+        self.store.is_full()
     }
 
     /// Forgets all: the trace is another, or addresses may mean something else.
     pub(super) fn forget(&mut self) {
-        self.module = (0, 0);
-        self.sets.iter_mut().flatten().for_each(|entry| entry.id = 0);
+        self.store.clear();
+        (self.last, self.module) = (0, (0, 0));
     }
 }
 
-/// Defines a node without remembering it.
+/// Defines a node by IDs.
 pub(super) fn define(parent: u32, address: u64) -> u32 {
     let Some(id) = next_id(&LAST_ID) else { return 0 };
     words::record(&[word::first(Tag::Node as u8, id, parent), word::continuation(address)]);
     id
+}
+
+/// The next ID, while there are any.
+pub(super) fn next_id(last: &AtomicU32) -> Option<u32> {
+    let id = last.fetch_add(1, Ordering::Relaxed) + 1;
+    if id <= MAX_ID {
+        return Some(id);
+    }
+    last.store(MAX_ID, Ordering::Relaxed);
+    None
 }
 
 /// The "return address" of the root of this thread's stacks.

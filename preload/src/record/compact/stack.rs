@@ -4,71 +4,77 @@ use core::ops::ControlFlow;
 
 use mtr_format::compact::word::{FRAMES_CUT, WALK_ENDED};
 
-use super::thread::Thread;
+use super::thread::State;
 use crate::unwind::{self, End, Registers};
 
-/// Innermost frames that are kept of a stack.
+/// The node of the hook's caller. `root` is that of the thread.
+///
+/// Frames that have not changed since the last event know theirs.
+#[inline(always)]
+pub(super) fn node(state: &mut State, root: u32, caller: &Registers) -> u32 {
+    state.bounds.update(caller.rsp);
+    let update = state.last.update(caller, &state.bounds);
+    let frames = state.last.frames();
+    let mut node = match frames.get(update.kept.wrapping_sub(1)) {
+        Some(kept) => kept.node,
+        None => match update.end {
+            End::Root => root,
+            End::Truncated(_) => state.nodes.get(root, WALK_ENDED),
+            End::Limit => return node_of_deep_stack(state, root, caller),
+        },
+    };
+    for frame in frames.get_mut(update.kept..).unwrap_or_default() {
+        node = state.nodes.get(node, frame.return_address());
+        frame.node = node;
+    }
+    node
+}
+
+/// Innermost frames that are kept of a stack that is too deep.
 const INNER: usize = 1000;
-/// Outermost frames that are kept of a deeper one.
+/// Outermost frames that are kept of it.
 const OUTER: usize = 24;
 
-/// The frames of the last stack.
+/// Room for the frames of such a stack.
 #[repr(C)]
-pub(super) struct Frames {
+pub(super) struct DeepStack {
     inner: [u64; INNER],
     /// The latest frames beyond those, at their index modulo [`OUTER`].
     outer: [u64; OUTER],
 }
 
-impl Frames {
-    /// Forgets the last stack.
-    pub(super) fn forget(&mut self) {}
-}
-
-/// The node of the hook's caller.
-#[inline(always)]
-pub(super) fn node(thread: &mut Thread, caller: &Registers) -> u32 {
-    thread.bounds.update(caller.rsp);
-    let bounds = thread.bounds;
-    let frames = &mut thread.frames;
+/// As [`node`], frame by frame, of a stack with more frames than are remembered.
+#[cold]
+#[inline(never)]
+fn node_of_deep_stack(state: &mut State, root: u32, caller: &Registers) -> u32 {
+    let frames = &mut state.deep;
     let mut depth = 0;
-    let end = unwind::walk(caller, &bounds, |frame| {
-        // A signal interrupted this instruction; readers look up what is before an address.
-        let address = frame.pc + u64::from(frame.is_interrupted);
+    let end = unwind::walk(caller, &state.bounds, |frame| {
         let place = match depth {
             0..INNER => frames.inner.get_mut(depth),
             _ => frames.outer.get_mut((depth - INNER) % OUTER),
         };
         if let Some(place) = place {
-            *place = address;
+            *place = frame.return_address();
         }
         depth += 1;
         ControlFlow::Continue(())
     });
-    let mut node = thread.root();
+    let mut node = root;
     if matches!(end, End::Truncated(_)) {
-        node = thread.nodes.get(node, WALK_ENDED);
+        node = state.nodes.get(node, WALK_ENDED);
     }
-    if depth > INNER {
-        node = outer_node(thread, node, depth);
+    let beyond = depth.saturating_sub(INNER);
+    for index in (beyond.saturating_sub(OUTER)..beyond).rev() {
+        let Some(address) = state.deep.outer.get(index % OUTER).copied() else { break };
+        node = state.nodes.get(node, address);
+    }
+    if beyond > OUTER {
+        node = state.nodes.get(node, FRAMES_CUT);
     }
     for index in (0..depth.min(INNER)).rev() {
-        let Some(address) = thread.frames.inner.get(index).copied() else { break };
-        node = thread.nodes.get(node, address);
+        let Some(address) = state.deep.inner.get(index).copied() else { break };
+        node = state.nodes.get(node, address);
     }
     node
-}
-
-/// The node of the outermost frames of a stack that is too deep, and of the mark for what is left
-/// out.
-#[cold]
-#[inline(never)]
-fn outer_node(thread: &mut Thread, root: u32, depth: usize) -> u32 {
-    let mut node = root;
-    let beyond = depth - INNER;
-    for index in (beyond.saturating_sub(OUTER)..beyond).rev() {
-        let Some(address) = thread.frames.outer.get(index % OUTER).copied() else { break };
-        node = thread.nodes.get(node, address);
-    }
-    if beyond > OUTER { thread.nodes.get(node, FRAMES_CUT) } else { node }
 }

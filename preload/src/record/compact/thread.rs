@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::infos::Infos;
 use super::nodes::{self, Nodes};
-use super::stack::Frames;
+use super::stack::DeepStack;
 use crate::{arch, sys, unwind};
 
 /// See the module's documentation. All zeros is a thread that remembers nothing.
@@ -24,11 +24,12 @@ pub(super) struct State {
     inner: Cell<*mut State>,
     /// The value of [`STAMP`] that the rest is valid for.
     stamp: u64,
-    /// Root of this thread's stacks, 0 when not defined yet.
+    /// Number of the root of this thread's stacks, 0 when not defined yet.
     root: u32,
     /// Where the thread's own stack is.
     pub(super) bounds: unwind::Stack,
-    pub(super) frames: Frames,
+    pub(super) last: unwind::LastStack,
+    pub(super) deep: DeepStack,
     pub(super) nodes: Nodes,
     pub(super) infos: Infos,
 }
@@ -98,7 +99,8 @@ impl Thread {
 
     #[inline(always)]
     fn validated(mut self) -> Self {
-        if self.stamp != STAMP.load(Ordering::Acquire) {
+        let is_full = self.nodes.is_full() || self.infos.is_full();
+        if self.stamp != STAMP.load(Ordering::Acquire) || is_full {
             self.forget();
         }
         self
@@ -108,17 +110,10 @@ impl Thread {
     #[inline(never)]
     fn forget(&mut self) {
         let now = STAMP.load(Ordering::Acquire);
-        if self.stamp >> 32 != now >> 32 {
-            self.root = 0;
-            // Zero: never used, nothing to forget.
-            if self.stamp != 0 {
-                self.infos.forget();
-            }
-        }
-        if self.stamp != 0 {
-            self.nodes.forget();
-        }
-        self.frames.forget();
+        self.root = 0;
+        self.infos.forget();
+        self.nodes.forget();
+        self.last.clear();
         self.stamp = now;
     }
 
@@ -126,7 +121,7 @@ impl Thread {
     #[inline(always)]
     pub(super) fn root(&mut self) -> u32 {
         if self.root == 0 {
-            self.root = nodes::define(0, nodes::root_of_this_thread());
+            self.root = self.nodes.get(0, nodes::root_of_this_thread());
         }
         self.root
     }
@@ -170,9 +165,12 @@ extern "C" fn give_back(state: *mut c_void) {
     arch::set_thread_state(null_mut());
     // SAFETY: the state of the thread that ends; it is not in use: no hook is below us on the stack.
     let inner = unsafe {
+        // The next thread has another root, so nothing of this could serve it.
         (*state).root = 0;
+        (*state).nodes.forget();
+        (*state).infos.forget();
         (*state).bounds = unwind::Stack::NEW;
-        (*state).frames.forget();
+        (*state).last.clear();
         (*state).inner.replace(null_mut())
     };
     for state in [state, inner] {
