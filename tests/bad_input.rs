@@ -162,3 +162,17 @@ fn a_foreign_or_broken_tail_is_said_and_does_not_hide_the_log() {
         assert_eq!((summary.in_use_bytes, summary.in_use_blocks), (100, 1), "{}", report.text);
     }
 }
+
+#[test]
+fn a_trace_that_names_a_pipe_as_a_module_is_not_waited_for() {
+    let folder = Folder::new("bad-pipe");
+    let pipe = folder.join("pipe");
+    assert!(clean_command("mkfifo").arg(&pipe).status().unwrap().success());
+    let trace = folder.join("trace");
+    let name = pipe.display();
+    let module = format!("# module 0x1000 0x2000 0x0 - {name} {name}");
+    let text = format!("# mtr log 1\n{module}\n@ {name}:[0x1500] + 0x10 0x10\n# exit\n");
+    std::fs::write(&trace, text).unwrap();
+    let report = mtr_report([&trace]).succeeded();
+    assert_eq!(report.summary().allocations, 1);
+}

@@ -94,3 +94,22 @@ fn the_rust_example_leaks_what_its_comments_say() {
     assert_eq!(log.allocated_and_freed(5000), (1, 1));
     mtr_report([&run.path]).without_faults();
 }
+
+#[test]
+fn operators_in_a_library_with_a_system_v_hash_section_are_found() {
+    let folder = Folder::new("sysv-hash");
+    let pool = program("sysv_hash_pool.cpp");
+    let flags = ["-shared", "-fPIC", "-Wl,--hash-style=sysv"];
+    let pool = compile(&folder, "libpool.so", &pool, &flags);
+    let run_path = format!("-Wl,-rpath,{}", folder.path().display());
+    let user = program("sysv_hash_user.cpp");
+    let user = compile(&folder, "user", &user, &[pool.to_str().unwrap(), &run_path]);
+    let plain = run_plain(&user, &[]);
+    assert!(plain.status.success(), "{plain:?}");
+    let run = Traced::new(&folder, &user).run().succeeded();
+    assert_eq!(run.output.stdout, plain.stdout, "{}", run.description());
+    let log = run.log();
+    log.is_in_order();
+    assert_eq!(log.allocated_and_freed(64 + 8), (1, 1), "the block behind the object");
+    mtr_report([&run.path]).without_faults();
+}

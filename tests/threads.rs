@@ -135,3 +135,14 @@ fn malloc_does_not_become_a_cancellation_point() {
     log.is_in_order();
     assert_eq!(log.allocated_and_freed(7700), (40_000, 40_000));
 }
+
+#[test]
+fn a_hook_uses_at_most_2_kib_of_the_stack() {
+    let folder = Folder::new("stack-use");
+    let program = compile(&folder, "stack_use", &program("stack_use.c"), &["-O1", "-pthread"]);
+    let run = Traced::new(&folder, &program).run().succeeded();
+    let used: Vec<u64> = run.stdout().split_whitespace().map(|n| n.parse().unwrap()).collect();
+    let plain = run_plain(&program, &[]);
+    assert_eq!(used.len(), 3, "{}", run.description());
+    assert!(used.iter().all(|bytes| *bytes <= 2048), "{used:?}, without us {plain:?}");
+}

@@ -38,11 +38,14 @@ fn profile(
 ) -> Profile {
     let places = Places { log, resolved: &resolved };
     let blind = Blind::of(log);
+    let double_frees = notes::double_frees(&outcome);
+    // A lost allocation makes one free of its block look like the second.
+    let is_explained = log.damage.lost + log.damage.malformed >= double_frees.max(1);
     let faults = outcome
         .faults
         .iter()
         .filter(|fault| match fault.kind {
-            FaultKind::DoubleFree => true,
+            FaultKind::DoubleFree => !is_explained,
             FaultKind::UnknownFree => blind == Blind::Never,
             // While recording was off, or among what was lost, may be the free that is missing.
             FaultKind::DuplicateAlloc => {

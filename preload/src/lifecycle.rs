@@ -88,6 +88,7 @@ fn start_first() -> Option<bool> {
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
         return None;
     }
+    remember_stderr();
     // SAFETY: PHASE lets one thread through.
     if let Err(message) = unsafe { config::read() } {
         complain(&[message.to_bytes()]);
@@ -367,8 +368,25 @@ extern "C" fn constructor() {
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = constructor;
 
+/// Device and inode of what was stderr at the start: a fork's child may find that descriptor closed,
+/// or a file of the program's there.
+static STDERR: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+fn stderr_now() -> [u64; 2] {
+    sys::fstat(2).map_or([0; 2], |stat| [stat.st_dev, stat.st_ino])
+}
+
+fn remember_stderr() {
+    for (place, value) in STDERR.iter().zip(stderr_now()) {
+        place.store(value, Ordering::Relaxed);
+    }
+}
+
 /// One line on the program's stderr, for what would otherwise go unnoticed.
 fn complain(parts: &[&[u8]]) {
+    if stderr_now() != STDERR.each_ref().map(|part| part.load(Ordering::Relaxed)) {
+        return;
+    }
     let Some(mut line) = Scratch::<8192>::new() else { return };
     line.push(b"mtr: ");
     parts.iter().for_each(|part| line.push(part));

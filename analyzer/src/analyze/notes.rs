@@ -4,7 +4,13 @@ use super::Blind;
 use crate::output::number::counted;
 use crate::profile::Ending;
 use crate::read::Log;
-use crate::replay::Outcome;
+use crate::replay::{FaultKind, Outcome};
+
+/// Frees of blocks that had been freed before, as far as the trace shows.
+pub(super) fn double_frees(outcome: &Outcome) -> u64 {
+    let faults = outcome.faults.iter().filter(|fault| fault.kind == FaultKind::DoubleFree);
+    faults.map(|fault| fault.count).sum()
+}
 
 /// One sentence for each thing that is missing, odd or not what it seems.
 pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> Vec<String> {
@@ -39,19 +45,27 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
     }
     if totals.unknown_frees > 0 {
         let blocks = counted(totals.unknown_frees, "block", "blocks");
+        let were = if totals.unknown_frees == 1 { "was" } else { "were" };
         match blind {
             Blind::Never => {}
             Blind::BeforeFork => {
-                notes.push(format!("{blocks} inherited from the parent process were freed."));
+                notes.push(format!("{blocks} inherited from the parent process {were} freed."));
             }
             Blind::BeforeStart => notes.push(format!(
-                "{blocks} allocated before tracing began (or while it was off) were freed."
+                "{blocks} allocated before tracing began (or while it was off) {were} freed."
             )),
             Blind::Lost => notes.push(format!(
-                "{blocks} were freed whose allocations the trace does not show; they may be among \
+                "{blocks} {were} freed whose allocations the trace does not show; they may be among \
                  what was lost."
             )),
         }
+    }
+    let again = double_frees(outcome);
+    if again > 0 && damage.lost + damage.malformed >= again {
+        notes.push(format!(
+            "{} again; the allocations in between may be among what was lost.",
+            counted(again, "address was freed", "addresses were freed"),
+        ));
     }
     if totals.late_frees > 0 {
         notes.push(format!(

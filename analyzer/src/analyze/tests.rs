@@ -69,6 +69,16 @@ fn a_program_that_never_switched_tracing_on_is_told_how() {
 }
 
 #[test]
+fn a_double_free_that_lost_records_can_explain_is_no_fault() {
+    let twice = "# mtr log 1\n+ 0x10 0x10\n- 0x10\n- 0x10\n";
+    let lossy = profile_of(&format!("{twice}# lost 1 28\n"), unresolved);
+    assert!(lossy.faults.is_empty(), "{:?}", lossy.faults);
+    assert!(lossy.notes.iter().any(|note| note.contains("freed again")), "{:?}", lossy.notes);
+    let more = profile_of(&format!("{twice}- 0x10\n# lost 1 28\n"), unresolved);
+    assert_eq!(more.faults.len(), 1, "two double frees, and one record lost");
+}
+
+#[test]
 fn what_is_missing_makes_a_trace_incomplete() {
     for text in ["hello\n+ 0x10 0x10\n", "+ 0x10 0x1", "# mtr log 1\n# lost 3 28\n"] {
         let profile = profile_of(text, unresolved);

@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::{Deref, Range};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Files up to this size are read instead of mapped: no one can pull those bytes away.
@@ -25,7 +26,8 @@ pub(super) enum FileBytes {
 
 impl FileBytes {
     pub(super) fn open(path: &Path) -> io::Result<FileBytes> {
-        let mut file = File::open(path)?;
+        // A trace can name anything: opening a pipe would wait for its writer.
+        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("not a regular file"));

@@ -32,10 +32,24 @@ pub(crate) unsafe fn adopt(fd: Fd, path: &Path, tail: *mut u8) -> Result<()> {
     // SAFETY: the caller is the only thread that is here.
     unsafe { *PATH.get_mut() = *path };
     TAIL.store(tail, Ordering::Release);
-    // As high as a default limit of 1024 allows: higher ones make the kernel's table grow.
-    let limit = sys::soft_limit(libc::RLIMIT_NOFILE).min(1024) as i32;
-    FD.store(sys::move_fd(fd, (limit - 24).max(3)), Ordering::Release);
+    match out_of_the_way(fd) {
+        Ok(fd) => FD.store(fd, Ordering::Release),
+        Err(fd) => sys::close(fd),
+    }
     Ok(())
+}
+
+/// Moves a descriptor to where it changes none of the numbers that the program gets. An error gives
+/// it back: under a low limit there is no such place, and it must be closed after use.
+fn out_of_the_way(fd: Fd) -> core::result::Result<Fd, Fd> {
+    // As high as a default limit of 1024 allows: higher ones make the kernel's table grow.
+    const PLACES: i32 = 24;
+    let lowest = sys::soft_limit(libc::RLIMIT_NOFILE).min(1024) as i32 - PLACES;
+    if lowest < 40 {
+        return Err(fd);
+    }
+    let moved = sys::move_fd(fd, lowest);
+    if (lowest..lowest + PLACES).contains(&moved) { Ok(moved) } else { Err(moved) }
 }
 
 /// Absolute path of the log.
@@ -59,11 +73,26 @@ fn is_ours(fd: Fd) -> bool {
     })
 }
 
+/// A descriptor of the log, closed after use if it is not one to keep.
+struct Descriptor {
+    fd: Fd,
+    keep: bool,
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if !self.keep {
+            sys::close(self.fd);
+        }
+    }
+}
+
 /// A descriptor that is certainly the log.
-fn descriptor() -> Result<Fd> {
+fn descriptor() -> Result<Descriptor> {
+    let kept = |fd| Descriptor { fd, keep: true };
     let fd = FD.load(Ordering::Acquire);
     if fd >= 0 && is_ours(fd) {
-        return Ok(fd);
+        return Ok(kept(fd));
     }
     let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
     let new = sys::openat(path().as_c_str(), flags, 0)?;
@@ -71,14 +100,13 @@ fn descriptor() -> Result<Fd> {
         sys::close(new);
         return Err(libc::ESTALE);
     }
-    let new = sys::move_fd(new, fd.max(3));
-    match FD.compare_exchange(fd, new, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(new),
-        Err(other) => {
-            sys::close(new);
-            if is_ours(other) { Ok(other) } else { Err(libc::ESTALE) }
-        }
-    }
+    let new = match out_of_the_way(new) {
+        Ok(new) => new,
+        Err(fd) => return Ok(Descriptor { fd, keep: false }),
+    };
+    // Another thread may have stored one meanwhile: then this one serves once.
+    let keep = FD.compare_exchange(fd, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    Ok(Descriptor { fd: new, keep })
 }
 
 /// Writes `bytes` at `position`. What cannot be written is counted as lost: its lines in a log, its
@@ -98,11 +126,11 @@ fn try_write_at(position: u64, bytes: &[u8]) -> Result<()> {
     if position + bytes.len() as u64 > sys::soft_limit(libc::RLIMIT_FSIZE) {
         return Err(libc::EFBIG);
     }
-    let fd = descriptor()?;
+    let log = descriptor()?;
     let (mut position, mut rest) = (position, bytes);
     while !rest.is_empty() {
         // SAFETY: `rest` is a slice.
-        match unsafe { sys::pwrite(fd, rest.as_ptr(), rest.len(), position) } {
+        match unsafe { sys::pwrite(log.fd, rest.as_ptr(), rest.len(), position) } {
             Ok(0) => return Err(libc::ENOSPC),
             Ok(written) => {
                 position += written as u64;
@@ -117,9 +145,9 @@ fn try_write_at(position: u64, bytes: &[u8]) -> Result<()> {
 
 /// Reads what the log has at `position`; fewer bytes at its end.
 pub(crate) fn read_at(position: u64, buffer: &mut [u8]) -> Result<usize> {
-    let fd = descriptor()?;
+    let log = descriptor()?;
     // SAFETY: `buffer` is a slice.
-    unsafe { sys::pread(fd, buffer.as_mut_ptr(), buffer.len(), position) }
+    unsafe { sys::pread(log.fd, buffer.as_mut_ptr(), buffer.len(), position) }
 }
 
 /// Counts records that are not in the log.

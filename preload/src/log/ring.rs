@@ -131,7 +131,7 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
     const LAST: usize = mtr_format::text::encode::PUBLISHED_LAST;
     let bytes = |from: usize, to: usize| parts.iter().copied().flatten().take(to).skip(from);
     let Some(memory) = memory_at(position + from as u64) else {
-        let mut chunk = [0; 512];
+        let mut chunk = [0; 256];
         for start in (from..to).step_by(chunk.len()).rev() {
             let end = to.min(start + chunk.len());
             chunk.iter_mut().zip(bytes(start, end)).for_each(|(place, byte)| *place = *byte);
@@ -256,7 +256,7 @@ fn drain(slot: usize, block: u64, current: u64) {
 /// Fills the holes of a claimed block with what the file has there: lines that were written beside
 /// the ring before the slot was opened.
 fn heal(memory: *mut u8, block: u64) {
-    let mut chunk = [0; 512];
+    let mut chunk = [0; 256];
     for start in (0..BLOCK).step_by(chunk.len()) {
         let Ok(len) = file::read_at(block * BLOCK as u64 + start as u64, &mut chunk) else {
             return;

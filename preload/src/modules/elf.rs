@@ -27,6 +27,7 @@ struct Dyn {
 }
 
 const DT_NULL: i64 = 0;
+const DT_HASH: i64 = 4;
 const DT_STRTAB: i64 = 5;
 const DT_SYMTAB: i64 = 6;
 const DT_GNU_HASH: i64 = 0x6fff_fef5;
@@ -79,12 +80,24 @@ impl LinkMap {
     }
 }
 
-/// The dynamic symbols of a module, as its GNU hash table counts them.
+/// The dynamic symbols of a module. Its hash section is what tells how many there are.
 struct Symbols {
     table: *const Elf64_Sym,
     strings: *const c_char,
     /// Symbols before this one are not defined here.
     first_defined: usize,
+    hash: Hash,
+}
+
+enum Hash {
+    Gnu(GnuHash),
+    /// The hash section of the System V ABI, which a linker can write in its place: number of
+    /// symbols. It is read from end to end; it is rare.
+    SystemV(usize),
+}
+
+#[derive(Clone, Copy)]
+struct GnuHash {
     /// Buckets of the hash table: index of the first symbol of each chain.
     buckets: &'static [u32],
     /// Hash values from `first_defined` on; the lowest bit ends a chain.
@@ -95,7 +108,14 @@ impl Symbols {
     fn of(module: &LinkMap) -> Option<Symbols> {
         let table = module.dynamic_pointer(DT_SYMTAB)? as *const Elf64_Sym;
         let strings = module.dynamic_pointer(DT_STRTAB)? as *const c_char;
-        let hash = module.dynamic_pointer(DT_GNU_HASH)? as *const u32;
+        let Some(hash) = module.dynamic_pointer(DT_GNU_HASH) else {
+            let hash = module.dynamic_pointer(DT_HASH)? as *const u32;
+            // SAFETY: the module is loaded, so its hash section is mapped. Its second word is the
+            // number of chains: one for each symbol.
+            let count = unsafe { *hash.add(1) } as usize;
+            return Some(Symbols { table, strings, first_defined: 1, hash: Hash::SystemV(count) });
+        };
+        let hash = hash as *const u32;
         // SAFETY: the module is loaded, so its hash section is mapped: four words, then the Bloom
         // filter in words of 64 bits, then the buckets, then the chains.
         unsafe {
@@ -105,20 +125,26 @@ impl Symbols {
                 table,
                 strings,
                 first_defined: first_defined as usize,
-                buckets: slice::from_raw_parts(buckets, bucket_count as usize),
-                chains: buckets.add(bucket_count as usize),
+                hash: Hash::Gnu(GnuHash {
+                    buckets: slice::from_raw_parts(buckets, bucket_count as usize),
+                    chains: buckets.add(bucket_count as usize),
+                }),
             })
         }
     }
 
     /// Number of symbols in all.
     fn count(&self) -> usize {
-        let mut last = match self.buckets.iter().max() {
+        let GnuHash { buckets, chains } = match self.hash {
+            Hash::Gnu(hash) => hash,
+            Hash::SystemV(count) => return count,
+        };
+        let mut last = match buckets.iter().max() {
             Some(&last) if last as usize >= self.first_defined => last as usize,
             _ => return self.first_defined,
         };
         // SAFETY: chains end with an odd value (GNU hash section).
-        while unsafe { *self.chains.add(last - self.first_defined) } & 1 == 0 {
+        while unsafe { *chains.add(last - self.first_defined) } & 1 == 0 {
             last += 1;
         }
         last + 1
@@ -159,8 +185,12 @@ pub(super) fn symbol_at(module: &LinkMap, address: usize) -> Option<(&'static CS
 /// Whether the module refers to `name` and leaves its definition to others.
 pub(super) fn imports(module: &LinkMap, name: &CStr) -> bool {
     let Some(symbols) = Symbols::of(module) else { return false };
-    // SAFETY: the symbols that the hash table leaves out.
-    unsafe { symbols.slice(1, symbols.first_defined) }
+    let end = match symbols.hash {
+        Hash::Gnu(_) => symbols.first_defined,
+        Hash::SystemV(count) => count,
+    };
+    // SAFETY: the symbols that the GNU hash table leaves out, or all.
+    unsafe { symbols.slice(1, end) }
         .iter()
         .any(|symbol| symbol.st_shndx == 0 && symbols.name(symbol) == name)
 }
@@ -168,20 +198,30 @@ pub(super) fn imports(module: &LinkMap, name: &CStr) -> bool {
 /// Address of the function that the module itself exports as `name`.
 pub(super) fn export(module: &LinkMap, name: &CStr) -> Option<usize> {
     let symbols = Symbols::of(module)?;
+    let is_it = |symbol: &Elf64_Sym| {
+        symbol.st_shndx != 0 && symbol.st_info & 15 == STT_FUNC && symbols.name(symbol) == name
+    };
+    let address = |symbol: &Elf64_Sym| module.bias.wrapping_add(symbol.st_value as usize);
+    let GnuHash { buckets, chains } = match symbols.hash {
+        Hash::Gnu(hash) => hash,
+        Hash::SystemV(count) => {
+            // SAFETY: all symbols but the first, which is none.
+            let all = unsafe { symbols.slice(1, count) };
+            return all.iter().find(|symbol| is_it(symbol)).map(address);
+        }
+    };
     let hash = gnu_hash(name);
-    let bucket = hash as usize % symbols.buckets.len().max(1);
-    let first = *symbols.buckets.get(bucket)? as usize;
+    let bucket = hash as usize % buckets.len().max(1);
+    let first = *buckets.get(bucket)? as usize;
     if first < symbols.first_defined {
         return None;
     }
     for index in first.. {
         // SAFETY: chains end with an odd value (GNU hash section), and none goes beyond the symbols.
-        let (symbol, found) = unsafe {
-            (&*symbols.table.add(index), *symbols.chains.add(index - symbols.first_defined))
-        };
-        let is_function = symbol.st_shndx != 0 && symbol.st_info & 15 == STT_FUNC;
-        if found | 1 == hash | 1 && is_function && symbols.name(symbol) == name {
-            return Some(module.bias.wrapping_add(symbol.st_value as usize));
+        let (symbol, found) =
+            unsafe { (&*symbols.table.add(index), *chains.add(index - symbols.first_defined)) };
+        if found | 1 == hash | 1 && is_it(symbol) {
+            return Some(address(symbol));
         }
         if found & 1 == 1 {
             break;

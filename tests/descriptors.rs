@@ -1,0 +1,45 @@
+//! The program's descriptors and files are its own, whatever it does to them.
+
+mod support;
+
+use std::fs;
+use support::*;
+
+/// Runs `descriptors WHAT` with its log in a folder of its own; returns what its files hold.
+#[track_caller]
+fn files_of(folder: &Folder, what: &str, traced: bool) -> [String; 3] {
+    let program = compile(folder, "descriptors", &program("descriptors.c"), &[]);
+    for name in ["own0", "own1", "own2", "out"] {
+        let _ = fs::remove_file(folder.join(name));
+    }
+    fs::create_dir(folder.join("out")).unwrap();
+    if traced {
+        let log = folder.join("out/trace.log");
+        Traced::with_log(log, &program).current_dir(folder.path()).arg(what).run().succeeded();
+    } else {
+        assert!(run_plain(&program, &[what]).status.success());
+    }
+    if fs::remove_dir(folder.join("out")).is_err() && !traced {
+        fs::remove_dir(folder.join("moved")).unwrap();
+    }
+    ["own0", "own1", "own2"].map(|name| fs::read_to_string(folder.join(name)).unwrap_or_default())
+}
+
+#[test]
+fn under_a_low_limit_no_number_is_taken_from_the_program() {
+    let folder = Folder::new("descriptors-low");
+    let plain = files_of(&folder, "low", false);
+    assert_eq!(plain[0], "0 1 2\n");
+    assert_eq!(files_of(&folder, "low", true), plain);
+    // While the program holds all three there is none left for the log.
+    let log = Log::read(&folder.join("out/trace.log")).unwrap();
+    assert!(log.allocated_and_freed(3400).0 > 4000);
+}
+
+#[test]
+fn a_child_does_not_complain_into_a_file_that_is_not_stderr() {
+    let folder = Folder::new("descriptors-child");
+    let plain = files_of(&folder, "child", false);
+    assert_eq!(plain, ["0 1 2\n", "", ""]);
+    assert_eq!(files_of(&folder, "child", true), plain);
+}
