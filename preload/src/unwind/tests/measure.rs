@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use super::oracle::{Frames, of_libgcc};
 use crate::arch::hook_with_registers;
-use crate::unwind::{Registers, Stack, begin_unload, end_unload, walk};
+use crate::unwind::{LastStack, Registers, Stack, begin_unload, end_unload, walk};
 
 hook_with_registers!(measured_hook, 1, measured_body);
 
 thread_local! {
     static STACK: Cell<Stack> = const { Cell::new(Stack::NEW) };
+    static LAST: Cell<*mut LastStack> = const { Cell::new(core::ptr::null_mut()) };
     static WAY: Cell<Way> = const { Cell::new(Way::Nothing) };
 }
 
@@ -22,6 +23,7 @@ enum Way {
     Nothing,
     Walk,
     Probing,
+    Incremental,
     Libgcc,
 }
 
@@ -44,6 +46,14 @@ extern "C" fn measured_body(_: usize, registers: *const Registers) -> usize {
         }
         Way::Probing => {
             walk(registers, &Stack::NEW, visit);
+        }
+        Way::Incremental => {
+            stack.update(registers.rsp);
+            STACK.set(stack);
+            // SAFETY: zeroed memory for this thread alone, see `measure`.
+            let last = unsafe { &mut *LAST.get() };
+            black_box(last.update(registers, &stack));
+            return last.frames().len();
         }
         Way::Libgcc => {
             let mut frames = Frames::EMPTY;
@@ -82,8 +92,9 @@ fn recurse(depth: usize, calls: usize) -> (usize, f64) {
 #[test]
 #[ignore = "a measurement"]
 fn measure() {
+    LAST.set(crate::sys::map_anonymous(size_of::<LastStack>()).unwrap().cast());
     for depth in [1, 5, 20, 60, 200] {
-        for way in [Way::Nothing, Way::Walk, Way::Probing, Way::Libgcc] {
+        for way in [Way::Nothing, Way::Walk, Way::Incremental, Way::Probing, Way::Libgcc] {
             WAY.set(way);
             let (frames, ns) = recurse(depth, if way == Way::Libgcc { 200 } else { 3000 });
             let each = ns / frames.max(1) as f64;
