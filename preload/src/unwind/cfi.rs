@@ -13,7 +13,7 @@ pub(super) const RSP: u8 = 7;
 pub(super) const RETURN_ADDRESS: u8 = 16;
 
 /// States that `DW_CFA_remember_state` can put aside at once. Compilers nest no deeper than 1.
-const MAX_REMEMBERED: usize = 4;
+const MAX_REMEMBERED: usize = 2;
 
 /// How the value that a register had in the caller is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    const EMPTY: Row = Row {
+    pub(super) const EMPTY: Row = Row {
         cfa_register: 0,
         cfa_is_expression: false,
         cfa_offset: 0,
@@ -115,6 +115,9 @@ impl Row {
 }
 
 /// The row of `fde` for `pc`. `None` for a program that makes no sense, or more than we hold.
+///
+/// Not inlined, so that what it puts aside takes no stack while the row is used.
+#[inline(never)]
 pub(super) fn row_at(fde: &Fde<'_>, pc: u64) -> Option<Row> {
     if fde.cie.return_register != u64::from(RETURN_ADDRESS) {
         return None;

@@ -38,6 +38,7 @@ enum Record<'a> {
 ///
 /// The module stays loaded while the result is used: code of it is running, or (for a PC that was
 /// guessed) the program is not unloading modules under the feet of its other threads.
+#[inline(never)]
 pub(super) fn find(pc: u64) -> Option<Fde<'static>> {
     let module = modules::find(pc as usize)?;
     let header_address = module.eh_frame_hdr as u64;

@@ -64,6 +64,31 @@ pub(super) struct Full {
     known: u32,
 }
 
+/// What the CFI says of a place in the code. Apart from [`Full`], so that the stack that finding it
+/// takes is free again when the step is made.
+pub(super) struct Described {
+    row: Row,
+    /// Where the row's expressions are.
+    segment: Cursor<'static>,
+    is_signal: bool,
+}
+
+impl Described {
+    /// Nothing, to be overwritten.
+    pub(super) fn nothing() -> Self {
+        Described { row: Row::EMPTY, segment: Cursor::new(&[], 0), is_signal: false }
+    }
+
+    #[inline(never)]
+    fn find(&mut self, lookup: u64) -> Result<(), Problem> {
+        let fde = eh_frame::find(lookup).ok_or(Problem::NoCfi)?;
+        self.row = row_at(&fde, lookup).ok_or(Problem::BadCfi)?;
+        self.segment = fde.program;
+        self.is_signal = fde.cie.is_signal;
+        Ok(())
+    }
+}
+
 impl Full {
     /// Nothing but these three.
     pub(super) fn of_frame(pc: u64, rsp: u64, rbp: u64) -> Self {
@@ -104,35 +129,48 @@ impl Full {
     }
 
     /// Steps outwards from the frame whose code at `lookup` is running. `lookup` is the PC, minus
-    /// one if that is a return address: a call may be the last instruction of its function.
+    /// one if that is a return address: a call may be the last instruction of its function. `code`
+    /// is room for what the CFI says.
+    #[inline(always)]
     pub(super) fn step(
         &mut self,
         lookup: u64,
         scope: Scope,
         memory: &mut Memory,
+        code: &mut Described,
     ) -> Result<Outcome, Problem> {
-        let fde = eh_frame::find(lookup).ok_or(Problem::NoCfi)?;
-        let row = row_at(&fde, lookup).ok_or(Problem::BadCfi)?;
+        code.find(lookup)?;
+        self.step_by(code, scope, memory)
+    }
+
+    #[inline(never)]
+    fn step_by(
+        &mut self,
+        code: &Described,
+        scope: Scope,
+        memory: &mut Memory,
+    ) -> Result<Outcome, Problem> {
+        let row = &code.row;
         if row.register(RETURN_ADDRESS) == RegisterRule::Undefined {
             return Ok(Outcome::Root);
         }
-        let all = scope == Scope::All || fde.cie.is_signal;
-        let cfa = self.cfa(&row, fde.program, memory)?;
-        let mut caller = Full { values: self.values, known: self.known };
+        let all = scope == Scope::All || code.is_signal;
+        let cfa = self.cfa(row, code.segment, memory)?;
+        let mut caller = *self;
         for register in 0..REGISTERS as u8 {
             let is_frame = matches!(register, RBP | RSP | RETURN_ADDRESS);
             if !is_frame && !all {
                 caller.known &= !(1 << register);
                 continue;
             }
-            match self.recover(&row, register, cfa, fde.program, memory) {
+            match self.recover(row, register, cfa, code.segment, memory) {
                 Ok(value) => caller.set(register, value),
                 Err(problem) if is_frame => return Err(problem),
                 Err(_) => caller.known &= !(1 << register),
             }
         }
         *self = caller;
-        Ok(if fde.cie.is_signal { Outcome::Interrupted } else { Outcome::Called })
+        Ok(if code.is_signal { Outcome::Interrupted } else { Outcome::Called })
     }
 
     fn cfa(&self, row: &Row, segment: Cursor<'_>, memory: &mut Memory) -> Result<u64, Problem> {

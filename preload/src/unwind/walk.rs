@@ -7,7 +7,7 @@ use super::cache::Rules;
 use super::eh_frame;
 use super::memory::Memory;
 use super::rule::{Kind, Rule};
-use super::step::{Full, Outcome, Problem, Registers, Scope};
+use super::step::{Described, Full, Outcome, Problem, Registers, Scope};
 
 /// A frame of the call stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,14 +206,16 @@ impl<'a> Walker<'a> {
 
     /// Runs the CFI: with the three registers of every frame, or if these do not suffice with all of
     /// them, recovered once more from the last frame where they were known.
+    #[inline(never)]
     fn step_by_cfi(&mut self) -> Result<(), End> {
         let lookup = self.lookup();
         let mut full = Full::of_frame(self.pc, self.rsp, self.rbp);
-        let mut outcome = full.step(lookup, Scope::Frame, &mut self.memory);
+        let mut code = Described::nothing();
+        let mut outcome = full.step(lookup, Scope::Frame, &mut self.memory, &mut code);
         let replayed = outcome == Err(Problem::UnknownRegister);
         if replayed {
-            full = self.replay()?;
-            outcome = full.step(lookup, Scope::All, &mut self.memory);
+            self.replay(&mut full, &mut code)?;
+            outcome = full.step(lookup, Scope::All, &mut self.memory, &mut code);
         }
         let (pc, rsp, rbp) = full.frame();
         match outcome.map_err(cut)? {
@@ -229,21 +231,21 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// All registers of the current frame.
+    /// Makes `full` all registers of the current frame.
     #[inline(never)]
-    fn replay(&mut self) -> Result<Full, End> {
-        let mut full = match &self.checkpoint {
+    fn replay(&mut self, full: &mut Full, code: &mut Described) -> Result<(), End> {
+        *full = match &self.checkpoint {
             Some(full) => *full,
             None => Full::of_caller(self.start),
         };
         let mut is_interrupted = self.checkpoint_is_interrupted;
         for _ in 0..self.steps {
             let lookup = full.frame().0.wrapping_sub((!is_interrupted).into());
-            full.step(lookup, Scope::All, &mut self.memory).map_err(cut)?;
+            full.step(lookup, Scope::All, &mut self.memory, code).map_err(cut)?;
             is_interrupted = false;
         }
         if full.frame() == (self.pc, self.rsp, self.rbp) {
-            Ok(full)
+            Ok(())
         } else {
             Err(End::Truncated(Cut::BadCfi))
         }

@@ -144,7 +144,8 @@ EXPORT size_t run(hook_t with) {
 static hook_t at_step;
 static void on_step(int signal) { (void)signal; at_step(0); }
 NOINLINE static size_t nothing(size_t n) { return n; }
-EXPORT size_t single_step(hook_t with) {
+// Its frame is found by rbp: the instructions below move rsp.
+__attribute__((optimize("no-omit-frame-pointer"))) EXPORT size_t single_step(hook_t with) {
     struct sigaction action = {0}, before;
     action.sa_handler = on_step;
     at_step = with;
