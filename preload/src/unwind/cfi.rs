@@ -115,33 +115,39 @@ impl Row {
 }
 
 /// The row of `fde` for `pc`. `None` for a program that makes no sense, or more than we hold.
-///
-/// Not inlined, so that what it puts aside takes no stack while the row is used.
-#[inline(never)]
 pub(super) fn row_at(fde: &Fde<'_>, pc: u64) -> Option<Row> {
+    let mut row = Row::EMPTY;
+    run(fde, pc, &mut row)?;
+    Some(row)
+}
+
+/// As [`row_at`], with the row in place of `row`. Not inlined, so that what is put aside takes no
+/// stack while the row is used.
+#[inline(never)]
+pub(super) fn run(fde: &Fde<'_>, pc: u64, row: &mut Row) -> Option<()> {
     if fde.cie.return_register != u64::from(RETURN_ADDRESS) {
         return None;
     }
+    *row = Row::EMPTY;
     let mut machine = Machine {
         fde,
         location: fde.start,
-        row: Row::EMPTY,
+        row,
         initial: Row::EMPTY,
         remembered: [Row::EMPTY; MAX_REMEMBERED],
         depth: 0,
     };
     machine.run(fde.cie.program, u64::MAX)?;
-    machine.initial = machine.row;
+    machine.initial = *machine.row;
     machine.location = fde.start;
     machine.depth = 0;
-    machine.run(fde.program, pc)?;
-    Some(machine.row)
+    machine.run(fde.program, pc)
 }
 
 struct Machine<'a> {
     fde: &'a Fde<'a>,
     location: u64,
-    row: Row,
+    row: &'a mut Row,
     /// What the CIE says: `DW_CFA_restore` goes back to it.
     initial: Row,
     remembered: [Row; MAX_REMEMBERED],
@@ -203,13 +209,13 @@ impl Machine<'_> {
             }
             // remember_state
             0x0a => {
-                *self.remembered.get_mut(self.depth)? = self.row;
+                *self.remembered.get_mut(self.depth)? = *self.row;
                 self.depth += 1;
             }
             // restore_state
             0x0b => {
                 self.depth = self.depth.checked_sub(1)?;
-                self.row = *self.remembered.get(self.depth)?;
+                *self.row = *self.remembered.get(self.depth)?;
             }
             // def_cfa, def_cfa_sf
             0x0c => {

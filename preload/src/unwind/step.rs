@@ -1,7 +1,7 @@
 //! One step outwards by all that a row of the CFI table says, for all registers: the slow way, which
 //! defines what the fast one (rule.rs, walk.rs) has to agree with.
 
-use super::cfi::{CfaRule, RBP, RBX, REGISTERS, RETURN_ADDRESS, RSP, RegisterRule, Row, row_at};
+use super::cfi::{CfaRule, RBP, RBX, REGISTERS, RETURN_ADDRESS, RSP, RegisterRule, Row, run};
 use super::cursor::Cursor;
 use super::eh_frame;
 use super::expression::evaluate;
@@ -82,7 +82,7 @@ impl Described {
     #[inline(never)]
     fn find(&mut self, lookup: u64) -> Result<(), Problem> {
         let fde = eh_frame::find(lookup).ok_or(Problem::NoCfi)?;
-        self.row = row_at(&fde, lookup).ok_or(Problem::BadCfi)?;
+        run(&fde, lookup, &mut self.row).ok_or(Problem::BadCfi)?;
         self.segment = fde.program;
         self.is_signal = fde.cie.is_signal;
         Ok(())
