@@ -1,5 +1,6 @@
 //! The unwinder against libgcc's, address by address, on every kind of stack that a hook can meet.
 
+mod generated; // code without CFI
 mod measure; // what a frame costs
 mod native; // C and C++ code, built in many ways
 mod oracle; // the comparison
