@@ -17,7 +17,7 @@ use super::bounds::Stack;
 use super::cache::Rules;
 use super::rule::{Kind, Rule};
 use super::step::Registers;
-use super::walk::{End, Walker};
+use super::walk::{End, Position, Walker};
 
 /// Frames that are kept. Deeper stacks are left to [`walk`](super::walk()).
 pub(crate) const MAX_FRAMES: usize = 4096;
@@ -128,11 +128,11 @@ impl LastStack {
     #[inline]
     pub(crate) fn update(&mut self, start: &Registers, stack: &Stack) -> Update {
         let rules = Rules::current();
-        let mut walker = Walker::new(start, stack, rules);
+        let (at, mut walker) = Walker::new(start, stack, rules);
         // A signal handler that ends this update by a jump leaves an empty stack behind.
         let last = core::mem::take(&mut self.len);
         compiler_fence(Ordering::SeqCst);
-        let (update, len) = self.update_from(&mut walker, last, rules);
+        let (update, len) = self.update_from(at, &mut walker, last, rules);
         compiler_fence(Ordering::SeqCst);
         self.len = len;
         update
@@ -142,12 +142,13 @@ impl LastStack {
     #[inline(always)]
     fn update_from(
         &mut self,
+        mut at: Position,
         walker: &mut Walker<'_>,
         last: usize,
         rules: Rules,
     ) -> (Update, usize) {
         // Where the bounds are not known, or rules are about to change, nothing can be taken over.
-        let high = if walker.memory.is_bounded() { walker.memory.high() } else { 0 };
+        let high = if at.memory.is_bounded() { at.memory.high() } else { 0 };
         let epoch = rules.epoch().unwrap_or(u64::MAX);
         let may_keep = high != 0 && high == self.high && Some(self.epoch) == rules.epoch();
         (self.high, self.epoch) = (high, epoch);
@@ -157,27 +158,27 @@ impl LastStack {
         let mut candidate = if may_keep { last } else { 0 };
         let mut sound_words = None;
         let kept = loop {
-            if let Some(kept) = self.join(walker, &mut candidate, &mut sound_words) {
+            if let Some(kept) = self.join(&at, &mut candidate, &mut sound_words) {
                 break kept;
             }
-            let rule = walker.rule();
+            let rule = walker.rule(&at);
             let Some(place) = self.new.get_mut(found) else { return too_deep };
             *place = NewFrame {
-                pc: walker.pc,
-                rsp: walker.rsp,
-                rbp: walker.rbp,
+                pc: at.pc,
+                rsp: at.rsp,
+                rbp: at.rbp,
                 rule: rule.bits() as u32,
-                is_interrupted: walker.is_interrupted,
+                is_interrupted: at.is_interrupted,
             };
             found += 1;
-            if let Err(end) = walker.step(rule) {
+            if let Err(end) = walker.step(&mut at, rule) {
                 self.end = end;
                 break 0;
             }
         };
         let outer = match kept.checked_sub(1).and_then(|innermost| self.frames.get(innermost)) {
             Some(frame) => *frame,
-            None => self.outside(walker),
+            None => self.outside(&at),
         };
         self.words_len = if kept > 0 { outer.needs.words() } else { 0 };
         if kept + found > MAX_FRAMES {
@@ -190,10 +191,10 @@ impl LastStack {
     /// What stands for the frame outside of the outermost one, where the walk has ended. A stack
     /// that ended too early may not do so the next time, and one whose bounds are not known may not
     /// be readable then.
-    fn outside(&self, walker: &Walker<'_>) -> StackFrame {
-        let may_keep = self.end == End::Root && walker.memory.is_bounded();
+    fn outside(&self, at: &Position) -> StackFrame {
+        let may_keep = self.end == End::Root && at.memory.is_bounded();
         let needs = if may_keep { 0 } else { Needs::NEVER as u32 };
-        let (pc, rsp, rbp) = (walker.pc, walker.rsp, walker.rbp);
+        let (pc, rsp, rbp) = (at.pc, at.rsp, at.rbp);
         StackFrame { pc, rsp, rbp, node: 0, needs: Needs(needs) }
     }
 
@@ -203,41 +204,41 @@ impl LastStack {
     #[inline(always)]
     fn join(
         &self,
-        walker: &Walker<'_>,
+        at: &Position,
         candidate: &mut usize,
         sound: &mut Option<usize>,
     ) -> Option<usize> {
         let frame = loop {
             let frame = self.frames.get(candidate.checked_sub(1)?)?;
-            if frame.rsp >= walker.rsp {
+            if frame.rsp >= at.rsp {
                 break frame;
             }
             *candidate -= 1;
         };
-        let is_same = frame.rsp == walker.rsp
-            && frame.pc == walker.pc
-            && (frame.needs.0 & Needs::INTERRUPTED != 0) == walker.is_interrupted
-            && (frame.needs.0 & Needs::RBP == 0 || frame.rbp == walker.rbp)
-            && walker.memory.is_bounded();
+        let is_same = frame.rsp == at.rsp
+            && frame.pc == at.pc
+            && (frame.needs.0 & Needs::INTERRUPTED != 0) == at.is_interrupted
+            && (frame.needs.0 & Needs::RBP == 0 || frame.rbp == at.rbp)
+            && at.memory.is_bounded();
         let needed = frame.needs.words();
         if !is_same || needed > self.words_len {
             return None;
         }
         let unchanged = match *sound {
             Some(unchanged) => unchanged,
-            None => *sound.insert(self.unchanged_words(needed, walker)),
+            None => *sound.insert(self.unchanged_words(needed, at)),
         };
         (needed <= unchanged).then_some(*candidate)
     }
 
     /// How many of the first `len` words are what they were.
     #[inline(always)]
-    fn unchanged_words(&self, len: usize, walker: &Walker<'_>) -> usize {
+    fn unchanged_words(&self, len: usize, at: &Position) -> usize {
         let words = self.words.get(..len).unwrap_or(&[]);
         // SAFETY: words that a frame needs were inside of `rsp..high` when they were recorded, with
-        // the rsp of that frame, which is the walker's now, and the same `high`: `append` and
+        // the rsp of that frame, which is the position's now, and the same `high`: `append` and
         // `update` see to both. Above the current rsp the thread's own stack stays mapped.
-        let read = |word: &Word| unsafe { walker.memory.word_unchecked(word.address) };
+        let read = |word: &Word| unsafe { at.memory.word_unchecked(word.address) };
         let difference = words.iter().fold(0, |all, word| all | (read(word) ^ word.value));
         if difference == 0 {
             return len;

@@ -5,6 +5,7 @@ use crate::sys;
 const PAGE: u64 = 4096;
 
 /// What may be read: one range, which grows page by page where the stack's end is not known.
+#[derive(Clone, Copy)]
 pub(super) struct Memory {
     /// Readable from here ...
     low: u64,

@@ -57,37 +57,84 @@ pub(crate) fn walk(
     stack: &Stack,
     mut visit: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> End {
-    let mut walker = Walker::new(start, stack, Rules::current());
+    let (mut at, mut walker) = Walker::new(start, stack, Rules::current());
     loop {
-        if visit(walker.frame()).is_break() {
+        let frame = Frame { pc: at.pc, rsp: at.rsp, is_interrupted: at.is_interrupted };
+        if visit(frame).is_break() {
             return End::Limit;
         }
-        let rule = walker.rule();
-        if let Err(end) = walker.step(rule) {
+        let rule = walker.rule(&at);
+        if let Err(end) = walker.step(&mut at, rule) {
             return end;
         }
     }
 }
 
-/// The innermost frame that has not been left yet.
-pub(super) struct Walker<'a> {
+/// The innermost frame that has not been left yet. Apart from [`Walker`], so that it can live in
+/// registers.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
     pub(super) pc: u64,
     pub(super) rsp: u64,
     pub(super) rbp: u64,
     pub(super) is_interrupted: bool,
-    rules: Rules,
     pub(super) memory: Memory,
-    stack_changes: u32,
-    start: &'a Registers,
-    /// All registers, as of `steps` steps ago; `None`: as of `start`.
-    checkpoint: Option<Full>,
-    checkpoint_is_interrupted: bool,
+    /// Since the last checkpoint.
     steps: usize,
 }
 
-impl<'a> Walker<'a> {
+impl Position {
+    /// Address of an instruction of the frame's code: a return address may be behind the last one.
     #[inline(always)]
-    pub(super) fn new(start: &'a Registers, stack: &Stack, rules: Rules) -> Self {
+    fn lookup(&self) -> u64 {
+        self.pc.wrapping_sub((!self.is_interrupted).into())
+    }
+
+    /// The frame that called this one, if a plain rule and readable memory suffice to say.
+    #[inline(always)]
+    fn caller(self, rule: Rule) -> Option<Position> {
+        let base = match rule.kind() {
+            Kind::Rsp => self.rsp,
+            Kind::Rbp => self.rbp,
+            _ => return None,
+        };
+        let cfa = base.wrapping_add(rule.offset());
+        let slot = cfa.wrapping_sub(8);
+        if slot < self.rsp || !self.memory.holds(slot) {
+            return None;
+        }
+        let mut rbp = self.rbp;
+        if rule.rbp_below_cfa() != 0 {
+            let saved = cfa.wrapping_sub(rule.rbp_below_cfa());
+            if !self.memory.holds(saved) {
+                return None;
+            }
+            // SAFETY: just checked.
+            rbp = unsafe { self.memory.word_unchecked(saved) };
+        }
+        // SAFETY: just checked.
+        let pc = unsafe { self.memory.word_unchecked(slot) };
+        let steps = self.steps + 1;
+        Some(Position { pc, rsp: cfa, rbp, is_interrupted: false, steps, ..self })
+    }
+}
+
+/// What a walk knows besides its position.
+pub(super) struct Walker<'a> {
+    rules: Rules,
+    /// The position, in steps that are not plain.
+    at: Position,
+    stack_changes: u32,
+    start: &'a Registers,
+    /// All registers, as of `Position::steps` steps ago; `None`: as of `start`.
+    checkpoint: Option<Full>,
+    checkpoint_is_interrupted: bool,
+}
+
+impl<'a> Walker<'a> {
+    /// At the hook's caller.
+    #[inline(always)]
+    pub(super) fn new(start: &'a Registers, stack: &Stack, rules: Rules) -> (Position, Self) {
         let memory = if stack.holds(start.rsp) {
             // SAFETY: the thread runs on this stack, above whose rsp everything is readable.
             unsafe { Memory::direct(start.rsp, stack.high()) }
@@ -95,65 +142,35 @@ impl<'a> Walker<'a> {
             // SAFETY: the hook's return address was there a moment ago.
             unsafe { Memory::probing_from(start.rsp.wrapping_sub(8)) }
         };
-        Walker {
+        let at = Position {
             pc: start.return_address,
             rsp: start.rsp,
             rbp: start.rbp,
             is_interrupted: false,
-            rules,
             memory,
-            stack_changes: 0,
-            start,
-            checkpoint: None,
-            checkpoint_is_interrupted: false,
             steps: 0,
-        }
-    }
-
-    #[inline(always)]
-    fn frame(&self) -> Frame {
-        Frame { pc: self.pc, rsp: self.rsp, is_interrupted: self.is_interrupted }
-    }
-
-    /// Address of an instruction of the frame's code: a return address may be behind the last one.
-    #[inline(always)]
-    fn lookup(&self) -> u64 {
-        self.pc.wrapping_sub((!self.is_interrupted).into())
+        };
+        let (stack_changes, checkpoint, checkpoint_is_interrupted) = (0, None, false);
+        (at, Walker { rules, at, stack_changes, start, checkpoint, checkpoint_is_interrupted })
     }
 
     /// How the next frame outwards is found.
     #[inline(always)]
-    pub(super) fn rule(&self) -> Rule {
-        self.rules.get(self.lookup())
+    pub(super) fn rule(&self, at: &Position) -> Rule {
+        self.rules.get(at.lookup())
     }
 
     /// Goes one frame outwards by [`Walker::rule`].
     #[inline(always)]
-    pub(super) fn step(&mut self, rule: Rule) -> Result<(), End> {
-        let base = match rule.kind() {
-            Kind::Rsp => self.rsp,
-            Kind::Rbp => self.rbp,
-            _ => return self.step_rarely(rule),
-        };
-        let cfa = base.wrapping_add(rule.offset());
-        let slot = cfa.wrapping_sub(8);
-        let saved_rbp = cfa.wrapping_sub(rule.rbp_below_cfa());
-        if slot < self.rsp || !self.memory.holds(slot) {
-            return self.step_rarely(rule);
+    pub(super) fn step(&mut self, at: &mut Position, rule: Rule) -> Result<(), End> {
+        if let Some(caller) = at.caller(rule) {
+            *at = caller;
+            return if caller.pc == 0 { Err(End::Root) } else { Ok(()) };
         }
-        if saved_rbp != cfa {
-            if !self.memory.holds(saved_rbp) {
-                return self.step_rarely(rule);
-            }
-            // SAFETY: just checked.
-            self.rbp = unsafe { self.memory.word_unchecked(saved_rbp) };
-        }
-        // SAFETY: just checked.
-        self.pc = unsafe { self.memory.word_unchecked(slot) };
-        self.rsp = cfa;
-        self.is_interrupted = false;
-        self.steps += 1;
-        if self.pc == 0 { Err(End::Root) } else { Ok(()) }
+        self.at = *at;
+        let result = self.step_rarely(rule);
+        *at = self.at;
+        result
     }
 
     /// All that is not a plain frame in readable memory.
@@ -164,42 +181,43 @@ impl<'a> Walker<'a> {
             Kind::Root => return Err(End::Root),
             Kind::Unknown => self.guess(),
             Kind::Complex => self.step_by_cfi(),
-            Kind::Rsp => self.step_by_rule(rule, self.rsp.wrapping_add(rule.offset())),
-            Kind::Rbp => self.step_by_rule(rule, self.rbp.wrapping_add(rule.offset())),
-            Kind::AtRbp => match self.memory.word(self.rbp.wrapping_add(rule.offset())) {
+            Kind::Rsp => self.step_by_rule(rule, self.at.rsp.wrapping_add(rule.offset())),
+            Kind::Rbp => self.step_by_rule(rule, self.at.rbp.wrapping_add(rule.offset())),
+            Kind::AtRbp => match self.at.memory.word(self.at.rbp.wrapping_add(rule.offset())) {
                 Some(cfa) => self.step_by_rule(rule, cfa),
                 None => Err(End::Truncated(Cut::Unreadable)),
             },
         };
         result?;
-        if self.pc == 0 { Err(End::Root) } else { Ok(()) }
+        if self.at.pc == 0 { Err(End::Root) } else { Ok(()) }
     }
 
     /// Moves to the caller at `rsp`, which must be further out on the stack.
     fn move_to(&mut self, pc: u64, rsp: u64, rbp: u64) -> Result<(), End> {
-        if rsp < self.rsp.wrapping_add(8) || !rsp.is_multiple_of(8) {
+        if rsp < self.at.rsp.wrapping_add(8) || !rsp.is_multiple_of(8) {
             return Err(End::Truncated(Cut::Bounds));
         }
-        (self.pc, self.rsp, self.rbp) = (pc, rsp, rbp);
-        self.is_interrupted = false;
-        self.steps += 1;
+        (self.at.pc, self.at.rsp, self.at.rbp) = (pc, rsp, rbp);
+        self.at.is_interrupted = false;
+        self.at.steps += 1;
         Ok(())
     }
 
     fn step_by_rule(&mut self, rule: Rule, cfa: u64) -> Result<(), End> {
-        if cfa < self.rsp.wrapping_add(8) || !cfa.is_multiple_of(8) {
+        if cfa < self.at.rsp.wrapping_add(8) || !cfa.is_multiple_of(8) {
             return Err(End::Truncated(Cut::Bounds));
         }
         let rbp_at = match rule.kind() {
-            Kind::AtRbp => Some(self.rbp),
+            Kind::AtRbp => Some(self.at.rbp),
             _ if rule.rbp_below_cfa() == 0 => None,
             _ => Some(cfa.wrapping_sub(rule.rbp_below_cfa())),
         };
-        let mut word = |address| self.memory.word(address).ok_or(End::Truncated(Cut::Unreadable));
+        let mut word =
+            |address| self.at.memory.word(address).ok_or(End::Truncated(Cut::Unreadable));
         let pc = word(cfa.wrapping_sub(8))?;
         let rbp = match rbp_at {
             Some(address) => word(address)?,
-            None => self.rbp,
+            None => self.at.rbp,
         };
         self.move_to(pc, cfa, rbp)
     }
@@ -208,14 +226,14 @@ impl<'a> Walker<'a> {
     /// them, recovered once more from the last frame where they were known.
     #[inline(never)]
     fn step_by_cfi(&mut self) -> Result<(), End> {
-        let lookup = self.lookup();
-        let mut full = Full::of_frame(self.pc, self.rsp, self.rbp);
+        let lookup = self.at.lookup();
+        let mut full = Full::of_frame(self.at.pc, self.at.rsp, self.at.rbp);
         let mut code = Described::nothing();
-        let mut outcome = full.step(lookup, Scope::Frame, &mut self.memory, &mut code);
+        let mut outcome = full.step(lookup, Scope::Frame, &mut self.at.memory, &mut code);
         let replayed = outcome == Err(Problem::UnknownRegister);
         if replayed {
             self.replay(&mut full, &mut code)?;
-            outcome = full.step(lookup, Scope::All, &mut self.memory, &mut code);
+            outcome = full.step(lookup, Scope::All, &mut self.at.memory, &mut code);
         }
         let (pc, rsp, rbp) = full.frame();
         match outcome.map_err(cut)? {
@@ -223,10 +241,10 @@ impl<'a> Walker<'a> {
             Outcome::Called => self.move_to(pc, rsp, rbp)?,
             Outcome::Interrupted => self.move_to_interrupted(pc, rsp, rbp)?,
         }
-        if replayed || self.is_interrupted {
+        if replayed || self.at.is_interrupted {
             self.checkpoint = Some(full);
-            self.checkpoint_is_interrupted = self.is_interrupted;
-            self.steps = 0;
+            self.checkpoint_is_interrupted = self.at.is_interrupted;
+            self.at.steps = 0;
         }
         Ok(())
     }
@@ -239,12 +257,12 @@ impl<'a> Walker<'a> {
             None => Full::of_caller(self.start),
         };
         let mut is_interrupted = self.checkpoint_is_interrupted;
-        for _ in 0..self.steps {
+        for _ in 0..self.at.steps {
             let lookup = full.frame().0.wrapping_sub((!is_interrupted).into());
-            full.step(lookup, Scope::All, &mut self.memory, code).map_err(cut)?;
+            full.step(lookup, Scope::All, &mut self.at.memory, code).map_err(cut)?;
             is_interrupted = false;
         }
-        if full.frame() == (self.pc, self.rsp, self.rbp) {
+        if full.frame() == (self.at.pc, self.at.rsp, self.at.rbp) {
             Ok(())
         } else {
             Err(End::Truncated(Cut::BadCfi))
@@ -253,15 +271,15 @@ impl<'a> Walker<'a> {
 
     /// Moves to the frame that a signal interrupted: further out, or on another stack.
     fn move_to_interrupted(&mut self, pc: u64, rsp: u64, rbp: u64) -> Result<(), End> {
-        if rsp < self.rsp || !self.memory.is_bounded() || rsp >= self.memory.high() {
+        if rsp < self.at.rsp || !self.at.memory.is_bounded() || rsp >= self.at.memory.high() {
             self.stack_changes += 1;
             if self.stack_changes > MAX_STACK_CHANGES {
                 return Err(End::Truncated(Cut::Bounds));
             }
-            self.memory.distrust();
+            self.at.memory.distrust();
         }
-        (self.pc, self.rsp, self.rbp) = (pc, rsp, rbp);
-        self.is_interrupted = true;
+        (self.at.pc, self.at.rsp, self.at.rbp) = (pc, rsp, rbp);
+        self.at.is_interrupted = true;
         Ok(())
     }
 
@@ -271,23 +289,23 @@ impl<'a> Walker<'a> {
     fn guess(&mut self) -> Result<(), End> {
         // Nothing is called before the first instruction of a function: who set up this stack (a
         // coroutine's) made its first function return there.
-        if eh_frame::find(self.pc).is_some_and(|fde| fde.start == self.pc) {
+        if eh_frame::find(self.at.pc).is_some_and(|fde| fde.start == self.at.pc) {
             return Err(End::Root);
         }
         let none = End::Truncated(Cut::NoCfi);
-        let is_inside = self.memory.is_bounded() && self.memory.holds(self.rbp);
-        if self.rbp < self.rsp || !is_inside {
+        let is_inside = self.at.memory.is_bounded() && self.at.memory.holds(self.at.rbp);
+        if self.at.rbp < self.at.rsp || !is_inside {
             return Err(none);
         }
-        let rbp = self.memory.word(self.rbp).ok_or(none)?;
-        let pc = self.memory.word(self.rbp.wrapping_add(8)).ok_or(none)?;
+        let rbp = self.at.memory.word(self.at.rbp).ok_or(none)?;
+        let pc = self.at.memory.word(self.at.rbp.wrapping_add(8)).ok_or(none)?;
         if pc == 0 || self.rules.get(pc.wrapping_sub(1)) == Rule::UNKNOWN {
             return Err(none);
         }
-        self.move_to(pc, self.rbp.wrapping_add(16), rbp)?;
-        self.checkpoint = Some(Full::of_frame(self.pc, self.rsp, self.rbp));
+        self.move_to(pc, self.at.rbp.wrapping_add(16), rbp)?;
+        self.checkpoint = Some(Full::of_frame(self.at.pc, self.at.rsp, self.at.rbp));
         self.checkpoint_is_interrupted = false;
-        self.steps = 0;
+        self.at.steps = 0;
         Ok(())
     }
 }
