@@ -67,13 +67,13 @@ pub(crate) fn place(position: u64, len: usize) -> Option<*mut u8> {
     if position as usize % BLOCK + len >= BLOCK { None } else { memory_at(position) }
 }
 
-/// Entry of the window for a block without a slot. No block has this number: the log would have
-/// 2^72 bytes.
-const EMPTY: u64 = u64::MAX;
+/// Entry of the window for a block without a slot. Zero, so that a window that fork has wiped leads
+/// nowhere.
+const EMPTY: u64 = 0;
 
 /// The entry of the window for a block in a slot.
 const fn entry(block: u64, slot: usize) -> u64 {
-    block << 8 | slot as u64
+    (block + 1) << 8 | slot as u64
 }
 
 #[inline(always)]
@@ -88,7 +88,7 @@ fn window(block: u64) -> &'static AtomicU64 {
 fn memory_at(position: u64) -> Option<*mut u8> {
     let block = position / BLOCK as u64;
     let found = window(block).load(Ordering::Acquire);
-    if found >> 8 != block {
+    if found >> 8 != block + 1 {
         return None;
     }
     // SAFETY: `blocks` is a mapping of SLOTS blocks, and the slot of an entry is below SLOTS.

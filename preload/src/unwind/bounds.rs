@@ -31,6 +31,12 @@ unsafe extern "C" {
     static __libc_stack_end: *const c_void;
 }
 
+/// rsp at the program's first instruction.
+pub(super) fn stack_end() -> u64 {
+    // SAFETY: set by the loader before any other code ran, and never written since.
+    unsafe { (&raw const __libc_stack_end).read() as u64 }
+}
+
 impl Stack {
     /// Not looked up yet.
     pub(crate) const NEW: Stack = Stack { low: 0, high: 0, floor: 0, is_known: false };
@@ -66,8 +72,7 @@ impl Stack {
     }
 
     fn find(rsp: u64) -> Stack {
-        // SAFETY: set by the loader before any other code ran, and never written since.
-        let stack_end = unsafe { (&raw const __libc_stack_end).read() } as u64;
+        let stack_end = stack_end();
         let thread_pointer = arch::thread_pointer();
         let unknown = Stack { is_known: true, ..Stack::NEW };
         let Some([main, thread]) = mappings_of([stack_end, thread_pointer]) else {
@@ -219,8 +224,7 @@ mod tests {
 
     #[test]
     fn the_stack_of_the_main_thread_holds_its_outermost_frame() {
-        // SAFETY: as in `find`.
-        let stack_end = unsafe { (&raw const __libc_stack_end).read() } as u64;
+        let stack_end = stack_end();
         let [main, _] = mappings_of([stack_end, 0]).unwrap();
         assert!(main.start <= stack_end && stack_end < main.end);
         assert!(main.previous_end <= main.start - GROWTH_GAP);

@@ -305,7 +305,7 @@ proptest! {
     fn any_expression_ends_without_a_panic(mut operations: Vec<u8>, first: Option<u64>) {
         operations.insert(0, operations.len().min(127) as u8);
         let cursor = Cursor::new(&operations, 0x5000);
-        let register = |number| (number < 17).then_some(number * 0x1234_5678);
+        let register = |number| (number < 17).then(|| number * 0x1234_5678);
         let _ = crate::unwind::expression::evaluate(
             cursor, first, register, &mut Memory::probing());
     }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A rule can be wrong (hand-written code, code without CFI, a damaged file). Then the walk ends
-//! early or with a wrong frame, but every read stays inside the stack ([`bounds`]) or is made by the
-//! kernel ([`memory`]).
+//! early or with a wrong frame, but every read stays inside the stack ([`bounds`]) or in a page that
+//! the kernel has just read ([`memory`]).
 
 #![allow(unused_imports, unused_macros)] // until hooks record call stacks
 

@@ -2,7 +2,7 @@
 
 use core::ops::ControlFlow;
 
-use super::bounds::Stack;
+use super::bounds::{Stack, stack_end};
 use super::cache::Rules;
 use super::eh_frame;
 use super::memory::Memory;
@@ -298,6 +298,11 @@ impl<'a> Walker<'a> {
         // Nothing is called before the first instruction of a function: who set up this stack (a
         // coroutine's) made its first function return there.
         if eh_frame::find(self.at.pc).is_some_and(|fde| fde.start == self.at.pc) {
+            return Err(End::Root);
+        }
+        // The loader's first code has no CFI. It aligns rsp.
+        let end = stack_end() & !15;
+        if self.at.rsp >= end && self.at.memory.is_bounded() && self.at.memory.high() > end {
             return Err(End::Root);
         }
         let none = End::Truncated(Cut::NoCfi);
