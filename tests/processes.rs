@@ -158,3 +158,16 @@ fn a_log_that_a_live_process_writes_is_not_taken_over() {
 fn inode(run: &Run) -> u64 {
     std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&run.path).unwrap())
 }
+
+#[test]
+fn a_child_forked_inside_a_hook_goes_on_and_leaves_its_parents_log_alone() {
+    for (name, flags) in [("forked", &[][..]), ("forked_raw", &["-DRAW_FORK"])] {
+        let folder = Folder::new(name);
+        let program = compile(&folder, name, &program("fork_in_handler.c"), flags);
+        let run = Traced::new(&folder, &program).arg("200").run().succeeded();
+        assert_eq!(run.stdout(), "0 of 200 died\n");
+        let log = run.log();
+        log.is_in_order();
+        mtr_report([&run.path]).without_faults();
+    }
+}

@@ -53,7 +53,8 @@ impl<const N: usize> Text<N> {
 
     /// As a C string; up to the first NUL where the text has one.
     pub(crate) fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+        // SAFETY: a NUL follows the text, inside the buffer: `push` and `truncate` keep one there.
+        unsafe { CStr::from_ptr(self.bytes.as_ptr().cast()) }
     }
 
     /// Whether something did not fit.

@@ -321,6 +321,7 @@ extern "C" fn after_fork_in_parent() {
 /// a child of a threaded program finds the stacks of its parent's threads and can start threads
 /// without an allocation: its log has to start while it is alone.
 extern "C" fn after_fork_in_child() {
+    log::detach_tail();
     if WAS_THREADED.load(Ordering::Relaxed) && WAS_ON.load(Ordering::Relaxed) {
         state();
     }

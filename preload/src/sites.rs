@@ -233,16 +233,17 @@ fn key(return_address: usize) -> u64 {
     return_address as u64 ^ HOT.generation.load(Ordering::Relaxed)
 }
 
+/// `None` in a child that a signal handler forked while the hook below it was at work.
 #[inline(always)]
-fn table() -> &'static Table {
+fn table() -> Option<&'static Table> {
     // SAFETY: set before recording is switched on, never freed.
-    unsafe { &*HOT.sites.load(Ordering::Acquire) }
+    unsafe { HOT.sites.load(Ordering::Acquire).as_ref() }
 }
 
 /// The WHERE text for a return address, from the table.
 #[inline(always)]
 pub(crate) fn get(return_address: usize) -> Option<Where> {
-    table().get(key(return_address))
+    table()?.get(key(return_address))
 }
 
 /// The WHERE text for a return address, made anew; entered into the table if it is to stay.
@@ -251,8 +252,8 @@ pub(crate) fn get(return_address: usize) -> Option<Where> {
 pub(crate) fn make(return_address: usize, buffer: &mut Buffer) -> Where {
     let key = key(return_address);
     modules::describe(return_address, buffer);
-    if UNLOADING.load(Ordering::Acquire) == 0 && return_address >> ADDRESS_BITS == 0 {
-        let table = table();
+    let is_lasting = UNLOADING.load(Ordering::Acquire) == 0;
+    if let Some(table) = table().filter(|_| is_lasting && return_address >> ADDRESS_BITS == 0) {
         let full = table.used.load(Ordering::Relaxed) as usize * 2 > 1 << table.bits;
         if full || !table.insert(key, buffer.as_bytes()) {
             grow(table);

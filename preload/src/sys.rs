@@ -205,3 +205,24 @@ pub(crate) fn resident_memory() -> Option<u64> {
     let pages = core::str::from_utf8(fields).ok()?.split(' ').nth(1)?;
     Some(pages.parse::<u64>().ok()? * 4096)
 }
+
+/// Keeps all signal handlers from running in this thread; returns what was blocked before.
+pub(crate) fn block_signals() -> u64 {
+    let (all, mut before) = (u64::MAX, 0u64);
+    let _ = call!(SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const all, &raw mut before, 8);
+    before
+}
+
+/// Undoes [`block_signals`].
+pub(crate) fn restore_signals(before: u64) {
+    let _ = call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0, 8);
+}
+
+/// Replaces a mapping by new zeroed memory of this process alone, in one step.
+///
+/// # Safety
+/// `at` and `len` are those of a mapping of ours; what it held may vanish.
+pub(crate) unsafe fn replace_mapping(at: *mut u8, len: usize) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    let _ = call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0);
+}

@@ -58,6 +58,11 @@ pub(crate) fn path() -> &'static Path {
     unsafe { PATH.get() }
 }
 
+/// The mapped tail of the log; NULL before there is one.
+pub(crate) fn tail() -> *mut u8 {
+    TAIL.load(Ordering::Acquire)
+}
+
 /// Forgets the log that a fork's child has inherited.
 pub(crate) fn abandon() {
     let fd = FD.swap(-1, Ordering::AcqRel);

@@ -9,7 +9,7 @@ pub(crate) mod ring;
 use crate::config;
 use crate::record::compact::words;
 
-pub(crate) use open::{Cannot, create, earlier, id, path, remove_tail};
+pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove_tail};
 
 /// Writes a line that is not a record, newline added.
 pub(crate) fn write_comment(line: &[u8]) {

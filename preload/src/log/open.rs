@@ -217,10 +217,23 @@ fn new_id(this: Process) -> u64 {
     id
 }
 
+/// Bytes of a tail.
+const TAIL_LEN: usize = tail::BLOCKS + ring::BLOCK * ring::SLOTS;
+
+/// In a fork's child: takes the parent's tail out of its memory. If a signal handler forked while
+/// the hook below it was at work, what that hook still stores goes nowhere.
+pub(crate) fn detach_tail() {
+    let tail = file::tail();
+    if !tail.is_null() {
+        // SAFETY: the tail's own mapping; this process will have another.
+        unsafe { sys::replace_mapping(tail, TAIL_LEN) };
+    }
+}
+
 /// Maps a new tail file. Memory alone stands in where there is no room for one: then a kill loses
 /// what has not been written out.
 fn map_tail(log: &Path) -> sys::Result<*mut u8> {
-    const LEN: usize = tail::BLOCKS + ring::BLOCK * ring::SLOTS;
+    const LEN: usize = TAIL_LEN;
     if let Some(fd) = create_tail(log) {
         // Room is reserved first, so that a full disk is an error here and not a SIGBUS later.
         let room = sys::soft_limit(libc::RLIMIT_FSIZE) >= LEN as u64;

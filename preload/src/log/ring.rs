@@ -21,8 +21,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use mtr_format::tail;
 
 use super::file;
-use crate::arch;
 use crate::hot::{HOT, WINDOW, single_threaded};
+use crate::{arch, sys};
 
 /// Bytes per block. 64 KiB: write(2) costs 0.25 ns per byte from there on, and the slots in use stay
 /// in the second-level cache.
@@ -83,16 +83,24 @@ fn window(block: u64) -> &'static AtomicU64 {
     unsafe { HOT.window.get_unchecked(block as usize % WINDOW) }
 }
 
+/// Whether this is a child that a signal handler forked while the hook below it was at work: the
+/// rest of that hook must not touch the parent's log.
+fn is_wiped() -> bool {
+    HOT.blocks.load(Ordering::Relaxed).is_null()
+}
+
 /// The memory for a position of the log, valid up to the end of its block.
 #[inline(always)]
 fn memory_at(position: u64) -> Option<*mut u8> {
+    // Before the window: who finds an entry there has a pointer from before any fork.
+    let blocks = HOT.blocks.load(Ordering::Acquire);
     let block = position / BLOCK as u64;
     let found = window(block).load(Ordering::Acquire);
     if found >> 8 != block + 1 {
         return None;
     }
     // SAFETY: `blocks` is a mapping of SLOTS blocks, and the slot of an entry is below SLOTS.
-    let slot = unsafe { HOT.blocks.load(Ordering::Relaxed).add((found as usize & 0xff) * BLOCK) };
+    let slot = unsafe { blocks.add((found as usize & 0xff) * BLOCK) };
     // SAFETY: inside the slot.
     Some(unsafe { slot.add(position as usize % BLOCK) })
 }
@@ -114,6 +122,9 @@ fn slot_memory(slot: usize) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn put(position: u64, parts: &[&[u8]]) {
+    if is_wiped() {
+        return;
+    }
     let len = parts.iter().map(|part| part.len()).sum::<usize>();
     let to_block_end = BLOCK - position as usize % BLOCK;
     // The end first: the line counts once its first bytes are there.
@@ -159,6 +170,9 @@ pub(crate) fn put_words(position: u64, words: &[u64]) {
 /// As [`put_words`], for words that are made one by one. Each is stored whole.
 #[cold]
 pub(crate) fn put_each_word(position: u64, count: usize, word: impl Fn(usize) -> u64) {
+    if is_wiped() {
+        return;
+    }
     for index in (0..count).rev() {
         let at = position + (index * WORD) as u64;
         match memory_at(at) {
@@ -179,7 +193,18 @@ pub(crate) fn put_each_word(position: u64, count: usize, word: impl Fn(usize) ->
 const WORD: usize = 8;
 
 /// Writes out the blocks that lie behind the cursor, and gives slots to the next ones.
+///
+/// No signal handler runs meanwhile: one that forks would leave the child here, to go on with the
+/// slots of its parent.
 fn advance() {
+    let signals = sys::block_signals();
+    if !is_wiped() {
+        advance_undisturbed();
+    }
+    sys::restore_signals(signals);
+}
+
+fn advance_undisturbed() {
     let current = HOT.cursor.0.load(Ordering::Acquire) / BLOCK as u64;
     // Other threads may still be storing the last lines of the block before the current one.
     let behind = if single_threaded() { current } else { current.saturating_sub(1) };
@@ -302,7 +327,7 @@ pub(crate) fn finish() -> bool {
         if all_done {
             break;
         }
-        crate::sys::yield_processor();
+        sys::yield_processor();
     }
     for (slot, block) in claimed.iter().enumerate() {
         if let Some(block) = *block {
