@@ -202,8 +202,8 @@ pub(crate) fn yield_processor() {
 pub(crate) fn resident_memory() -> Option<u64> {
     let mut buffer = [0; 128];
     let fields = read_file(c"/proc/self/statm", &mut buffer).ok()?;
-    let pages = core::str::from_utf8(fields).ok()?.split(' ').nth(1)?;
-    Some(pages.parse::<u64>().ok()? * 4096)
+    let pages = fields.split(|byte| *byte == b' ').nth(1)?;
+    Some(crate::config::parse(pages)? * 4096)
 }
 
 /// Keeps all signal handlers from running in this thread; returns what was blocked before.
