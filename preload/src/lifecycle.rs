@@ -183,6 +183,7 @@ fn write_header(this: Process, parent: Option<(i32, &Path)>) -> Option<()> {
     text.push_decimal(this.pid as u64);
     let (seconds, nanoseconds) = sys::wall_clock();
     STARTED.store(seconds * NANOSECONDS + nanoseconds, Ordering::Relaxed);
+    LAST_RSS.store(0, Ordering::Relaxed);
     text.push(b"\n# started ");
     text.push_decimal(seconds);
     text.push(b".");
@@ -253,13 +254,22 @@ const NANOSECONDS: u64 = 1_000_000_000;
 /// When the log began, in nanoseconds since 1970.
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
-/// Notes time and memory in a compact trace. Called once for each block of it.
+/// When memory was last looked at, in nanoseconds since [`STARTED`].
+static LAST_RSS: AtomicU64 = AtomicU64::new(0);
+/// Reading it costs some microseconds.
+const RSS_EVERY: u64 = NANOSECONDS / 100;
+
+/// Notes the time, and now and then the memory, in a compact trace. Called once for each block.
 #[cold]
 pub(crate) fn sample() {
     let (seconds, nanoseconds) = sys::wall_clock();
     let now = seconds * NANOSECONDS + nanoseconds;
     let since = now.saturating_sub(STARTED.load(Ordering::Relaxed));
-    words::sample(since, sys::resident_memory().unwrap_or(0));
+    words::time(since);
+    if since.saturating_sub(LAST_RSS.load(Ordering::Relaxed)) >= RSS_EVERY {
+        LAST_RSS.store(since, Ordering::Relaxed);
+        words::resident_memory(sys::resident_memory().unwrap_or(0));
+    }
 }
 
 /// mtrace() and muntrace(). Where tracing was asked for from the start of the process, the program

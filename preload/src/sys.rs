@@ -140,6 +140,11 @@ pub(crate) fn map_shared(fd: Fd, len: usize) -> Result<*mut u8> {
         .map(|at| at as *mut u8)
 }
 
+/// The first `len` bytes of a file, to be read only.
+pub(crate) fn map_private(fd: Fd, len: usize) -> Result<*const u8> {
+    call!(SYS_mmap, 0, len, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0).map(|at| at as *const u8)
+}
+
 /// # Safety
 /// Nothing uses the mapping any more.
 pub(crate) unsafe fn unmap(at: *mut u8, len: usize) {

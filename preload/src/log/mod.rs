@@ -1,5 +1,6 @@
 //! The log: where it is, how a line gets a place in it, how it reaches the file.
 
+mod absorb;
 pub(crate) mod file;
 mod open;
 mod path;

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use mtr_format::compact::word::Tag;
 use mtr_format::tail;
 
+use super::absorb::absorb;
 use super::path::{expand, is_numbered};
 use super::process::{Process, writer_of};
 use super::{file, ring};
@@ -65,6 +66,15 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
         Some(writer) if same_session || writer.is_alive() => Found::Taken,
         _ => Found::Free,
     })
+}
+
+/// The ID of a log and whether it is a compact trace, from the bytes that it begins with.
+pub(super) fn id_of(start: &[u8]) -> Option<(u64, bool)> {
+    let mut text = [0; 512];
+    let lines = text_of_start(start, &mut text);
+    let digits = lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"# id "))?;
+    let id = u64::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
+    Some((id, !start.starts_with(b"#")))
 }
 
 /// The first lines of a log, or of the TEXT that a compact trace begins with.
@@ -170,6 +180,9 @@ pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<
     if path.is_cut() {
         return Err(Cannot::Create(libc::ENAMETOOLONG));
     }
+    if parent_log.is_none() && !earlier().as_bytes().is_empty() {
+        absorb(earlier());
+    }
     let fd = create_file(path).map_err(Cannot::Create)?;
     let id = new_id(this);
     let tail = map_tail(path).map_err(Cannot::Create)?;
@@ -260,6 +273,12 @@ fn with_tail_path<T>(log: &Path, action: impl FnOnce(&Path) -> Option<T>) -> Opt
 
 fn create_tail(log: &Path) -> Option<Fd> {
     with_tail_path(log, |path| create_file(path).ok())
+}
+
+/// Opens the tail of a log.
+pub(super) fn open_tail(log: &Path) -> Option<Fd> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    with_tail_path(log, |path| sys::openat(path.as_c_str(), flags, 0).ok())
 }
 
 /// Removes the tail of a log that is whole without it.

@@ -81,9 +81,14 @@ pub(crate) fn text_word(parts: &[&[u8]], len: usize, index: usize) -> u64 {
     word::text(&bytes)
 }
 
-/// The time since the trace began, and the memory that the process has.
+/// Stores the time since the trace began, in nanoseconds.
 #[cold]
-pub(crate) fn sample(nanoseconds: u64, resident: u64) {
-    record(&[nanoseconds << 4 | Tag::Time as u64]);
-    record(&[resident << 4 | Tag::Rss as u64]);
+pub(crate) fn time(nanoseconds: u64) {
+    event(nanoseconds << 4 | Tag::Time as u64);
+}
+
+/// Stores the memory that the process has, in bytes.
+#[cold]
+pub(crate) fn resident_memory(bytes: u64) {
+    event(bytes << 4 | Tag::Rss as u64);
 }
