@@ -231,3 +231,35 @@ pub(crate) unsafe fn replace_mapping(at: *mut u8, len: usize) {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     let _ = call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0);
 }
+
+/// What the kernel says of one mapping.
+pub(crate) struct MappingInfo {
+    pub(crate) start: u64,
+    pub(crate) is_readable: bool,
+}
+
+/// The mapping that holds `address`, asked for by itself: several times cheaper than reading
+/// /proc/self/maps. `None` when there is none, or where the kernel cannot be asked (before 6.11).
+pub(crate) fn query_mapping(address: u64) -> Option<MappingInfo> {
+    /// `struct procmap_query` (linux/fs.h).
+    #[repr(C)]
+    struct Query {
+        size: u64,
+        flags: u64,
+        address: u64,
+        vma_start: u64,
+        vma_end: u64,
+        vma_flags: u64,
+        rest: [u64; 7],
+    }
+    /// `_IOWR('f', 17, struct procmap_query)`.
+    const PROCMAP_QUERY: usize = 3 << 30 | size_of::<Query>() << 16 | (b'f' as usize) << 8 | 17;
+    const READABLE: u64 = 1;
+    let (size, flags, rest) = (size_of::<Query>() as u64, 0, [0; 7]);
+    let mut query = Query { size, flags, address, vma_start: 0, vma_end: 0, vma_flags: 0, rest };
+    let fd = openat(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
+    let answer = call!(SYS_ioctl, fd, PROCMAP_QUERY, &raw mut query);
+    close(fd);
+    answer.ok()?;
+    Some(MappingInfo { start: query.vma_start, is_readable: query.vma_flags & READABLE != 0 })
+}

@@ -74,11 +74,19 @@ impl Stack {
     fn find(rsp: u64) -> Stack {
         let stack_end = stack_end();
         let thread_pointer = arch::thread_pointer();
+        // A thread has its thread control block at the end of its stack. Main has not.
+        if let Some(thread) = sys::query_mapping(thread_pointer)
+            && (thread.start..thread_pointer).contains(&rsp)
+            && let Some(guard) = sys::query_mapping(thread.start - 1)
+            && !guard.is_readable
+        {
+            let low = thread.start;
+            return Stack { low, high: thread_pointer, floor: low, is_known: true };
+        }
         let unknown = Stack { is_known: true, ..Stack::NEW };
         let Some([main, thread]) = mappings_of([stack_end, thread_pointer]) else {
             return unknown;
         };
-        // A thread has its thread control block at the end of its stack. Main has not.
         if thread.start <= rsp && rsp < thread_pointer {
             let low = match thread.is_guarded {
                 true => thread.start,
