@@ -16,6 +16,9 @@ pub(crate) struct Config {
     pub(crate) is_compact: bool,
     /// `MTR_ADDRESSES=relative`: addresses as glibc >= 2.35 writes them. Default: absolute.
     pub(crate) relative_addresses: bool,
+    /// `MTR_CALLER=user`: a line of the log names the first frame outside libc, libstdc++ and the
+    /// like. Default: the caller.
+    pub(crate) names_user: bool,
     /// `MTR_START=process` or `mtrace`. Default: `mtrace` for a program that calls mtrace(), else
     /// `process`.
     pub(crate) start: Start,
@@ -46,6 +49,7 @@ static CONFIG: Global<Config> = Global::new(Config {
     output: Path::EMPTY,
     is_compact: false,
     relative_addresses: false,
+    names_user: false,
     start: Start::ByProgram,
     trace_children: true,
     run_pid: 0,
@@ -119,6 +123,11 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         None | Some(b"absolute") => false,
         Some(b"relative") => true,
         Some(_) => return Err(c"MTR_ADDRESSES must be 'absolute' or 'relative'"),
+    };
+    config.names_user = match set(b"MTR_CALLER") {
+        None | Some(b"direct") => false,
+        Some(b"user") => true,
+        Some(_) => return Err(c"MTR_CALLER must be 'direct' or 'user'"),
     };
     config.start = match set(b"MTR_START") {
         None => Start::ByProgram,

@@ -7,7 +7,9 @@ use core::ffi::{c_int, c_void};
 
 use mtr_format::compact::word::Family;
 
-use crate::arch::{forwarding_hook, hook, hook_with_registers};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use crate::arch::{forwarding_hook, hook, hook_by_need, hook_with_registers};
 use crate::real::{self, FREE_SIZED, arena};
 use crate::unwind::Registers;
 use crate::{dlclose as unload, lifecycle, record};
@@ -20,8 +22,8 @@ hook_with_registers!(malloc, 1, malloc_body);
 hook_with_registers!(calloc, 2, calloc_body);
 hook_with_registers!(realloc, 2, realloc_body);
 hook_with_registers!(reallocarray, 3, reallocarray_body);
-hook!(free, 1, free_body);
-hook!(cfree, 1, free_body);
+hook_by_need!(free, 1, FREE_NEEDS_REGISTERS, free_body, free_by_body);
+hook_by_need!(cfree, 1, FREE_NEEDS_REGISTERS, free_body, free_by_body);
 hook_with_registers!(posix_memalign, 3, posix_memalign_body);
 hook_with_registers!(aligned_alloc, 2, aligned_alloc_body);
 hook_with_registers!(memalign, 2, memalign_body);
@@ -48,6 +50,15 @@ forwarding_hook!(_ZdlPvSt11align_val_tRKSt9nothrow_t, 10);
 forwarding_hook!(_ZdaPvSt11align_val_tRKSt9nothrow_t, 11);
 forwarding_hook!(free_sized, FREE_SIZED);
 forwarding_hook!(free_aligned_sized, FREE_SIZED + 1);
+
+/// Whether a free is recorded with a caller further out. 0 or 1.
+static FREE_NEEDS_REGISTERS: AtomicU8 = AtomicU8::new(0);
+
+/// To be called when the settings are known.
+pub(crate) fn configure() {
+    let needs = crate::config::get().names_user;
+    FREE_NEEDS_REGISTERS.store(needs.into(), Ordering::Relaxed);
+}
 
 /// Whether a call failed because it was wrong, not because there is no memory. glibc's mtrace
 /// records the latter only.
@@ -78,6 +89,17 @@ extern "C" fn free_body(old: Ptr, return_address: usize) {
         return;
     }
     record::free(old as usize, return_address);
+    if !arena::contains(old as usize) {
+        // SAFETY: see malloc_body.
+        unsafe { real::free()(old) }
+    }
+}
+
+extern "C" fn free_by_body(old: Ptr, caller: &Registers) {
+    if old.is_null() {
+        return;
+    }
+    record::free_by(old as usize, caller);
     if !arena::contains(old as usize) {
         // SAFETY: see malloc_body.
         unsafe { real::free()(old) }

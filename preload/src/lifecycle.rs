@@ -94,6 +94,7 @@ fn start_first() -> Option<bool> {
         complain(&[message.to_bytes()]);
         return None;
     }
+    crate::hooks::configure();
     let config = config::get();
     let is_child = config.run_pid != 0 && config.run_pid != sys::getppid();
     if is_child && !config.trace_children {

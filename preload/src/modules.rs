@@ -64,15 +64,16 @@ pub(crate) fn find(address: usize) -> Option<Module> {
     })
 }
 
-/// Writes the WHERE text of a return address, and the module's line into the log if it is new.
+/// Writes the WHERE text of a return address, and the module's line into the log if it is new. Tells
+/// whether the module is a runtime.
 ///
 /// The module cannot go away meanwhile: code of it is running.
-pub(crate) fn describe(return_address: usize, out: &mut Buffer) {
+pub(crate) fn describe(return_address: usize, out: &mut Buffer) -> bool {
     out.clear();
     out.push(b"@ ");
     let Some(module) = find(return_address) else {
         push_address(out, return_address);
-        return;
+        return false;
     };
     write_line_once(&module);
     // SAFETY: see above: the module is loaded.
@@ -89,6 +90,22 @@ pub(crate) fn describe(return_address: usize, out: &mut Buffer) {
         out.push(b")");
     }
     push_address(out, if relative { return_address - module.start } else { return_address });
+    is_runtime(link_map.name())
+}
+
+/// Whether a library is the runtime of a language, whose callers are of interest and not itself.
+fn is_runtime(name: &[u8]) -> bool {
+    const RUNTIMES: [&[u8]; 7] = [
+        b"libc.so",
+        b"libstdc++.so",
+        b"libgcc_s.so",
+        b"libc++.so",
+        b"libc++abi.so",
+        b"libpthread.so",
+        b"ld-linux-",
+    ];
+    let file = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+    RUNTIMES.iter().any(|runtime| file.starts_with(runtime))
 }
 
 /// Finds the module of an address of running code, and writes its line if it is new.

@@ -30,14 +30,19 @@ const PROBES: usize = 16;
 #[repr(C, align(8))]
 struct Site {
     key: AtomicU64,
+    /// Length, and [`IS_RUNTIME`].
     len: u32,
     text: [u8; 0],
 }
+
+/// Bit of a length: the call site is in a runtime (modules.rs).
+const IS_RUNTIME: u32 = 1 << 31;
 
 /// A WHERE text: `@ FILE:(SYMBOL+0x1d)[0xADDR] `.
 #[derive(Clone, Copy)]
 pub(crate) struct Where {
     text: *const u8,
+    /// Length, and [`IS_RUNTIME`].
     len: u32,
 }
 
@@ -49,13 +54,19 @@ impl Where {
 
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        self.len as usize
+        (self.len & !IS_RUNTIME) as usize
+    }
+
+    /// Whether it names a place in libc, libstdc++ or the like.
+    #[inline(always)]
+    pub(crate) fn is_runtime(&self) -> bool {
+        self.len & IS_RUNTIME != 0
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         // SAFETY: made from a text of that length which lives as long as the borrow of `self`
         // (in a table for good, or in the buffer of the hook that asked for it).
-        unsafe { core::slice::from_raw_parts(self.text, self.len as usize) }
+        unsafe { core::slice::from_raw_parts(self.text, self.len()) }
     }
 }
 
@@ -130,7 +141,7 @@ impl Table {
 
     /// Enters a site under its key, taking over an entry of an earlier generation where there is
     /// one. False when the neighbourhood is full.
-    fn insert(&self, key: u64, text: &[u8]) -> bool {
+    fn insert(&self, key: u64, text: &[u8], flags: u32) -> bool {
         let first = self.first_index(key);
         for probe in 0..PROBES as u64 {
             let entry = self.entry(first + probe);
@@ -153,7 +164,7 @@ impl Table {
                     unsafe { (*site).key.store(key, Ordering::Release) };
                     Some(site)
                 }
-                _ => new_site(key, text),
+                _ => new_site(key, text, flags),
             };
             let Some(site) = site else {
                 entry.key.store(old, Ordering::Release);
@@ -169,15 +180,18 @@ impl Table {
 
 fn site_text(site: *const Site) -> &'static [u8] {
     // SAFETY: called for sites in a table only: never freed, `len` bytes of text behind the header.
-    unsafe { core::slice::from_raw_parts((&raw const (*site).text).cast(), (*site).len as usize) }
+    unsafe {
+        let len = (*site).len & !IS_RUNTIME;
+        core::slice::from_raw_parts((&raw const (*site).text).cast(), len as usize)
+    }
 }
 
-fn new_site(key: u64, text: &[u8]) -> Option<*mut Site> {
+fn new_site(key: u64, text: &[u8], flags: u32) -> Option<*mut Site> {
     let site = arena::allocate(size_of::<Site>() + text.len())?.cast::<Site>();
     // SAFETY: fresh memory of that size, aligned to 8, which nobody else knows.
     unsafe {
         (*site).key = AtomicU64::new(key);
-        (*site).len = text.len() as u32;
+        (*site).len = text.len() as u32 | flags;
         (&raw mut (*site).text).cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
     }
     Some(site)
@@ -251,15 +265,16 @@ pub(crate) fn get(return_address: usize) -> Option<Where> {
 #[inline(never)]
 pub(crate) fn make(return_address: usize, buffer: &mut Buffer) -> Where {
     let key = key(return_address);
-    modules::describe(return_address, buffer);
+    let is_runtime = modules::describe(return_address, buffer);
+    let flags = if is_runtime { IS_RUNTIME } else { 0 };
     let is_lasting = UNLOADING.load(Ordering::Acquire) == 0;
     if let Some(table) = table().filter(|_| is_lasting && return_address >> ADDRESS_BITS == 0) {
         let full = table.used.load(Ordering::Relaxed) as usize * 2 > 1 << table.bits;
-        if full || !table.insert(key, buffer.as_bytes()) {
+        if full || !table.insert(key, buffer.as_bytes(), flags) {
             grow(table);
         }
     }
-    Where { text: buffer.as_bytes().as_ptr(), len: buffer.as_bytes().len() as u32 }
+    Where { text: buffer.as_bytes().as_ptr(), len: buffer.as_bytes().len() as u32 | flags }
 }
 
 /// Replaces the table by one four times as large; call sites come back as they are met. The old one
@@ -272,7 +287,7 @@ fn grow(table: &'static Table) {
         for index in 0..1u64 << table.bits {
             let key = table.entry(index).key.load(Ordering::Acquire);
             if let Some(place) = (key != 0 && key != CLAIMED).then(|| table.get(key)).flatten() {
-                larger.insert(key, place.as_bytes());
+                larger.insert(key, place.as_bytes(), place.len & IS_RUNTIME);
             }
         }
         HOT.sites.store((&raw const *larger).cast_mut(), Ordering::Release);

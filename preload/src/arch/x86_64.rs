@@ -123,6 +123,54 @@ macro_rules! hook_with_registers {
 }
 pub(crate) use hook_with_registers;
 
+/// As `hook!` while `$flag` (an `AtomicU8`) is 0, else as `hook_with_registers!`. For one argument.
+macro_rules! hook_by_need {
+    ($name:ident, 1, $flag:path, $body:path, $body_with_registers:path) => {
+        /// Hook, see the list in hooks.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C library.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "endbr64",
+                "cmp byte ptr [rip + {flag}], 0",
+                "jne 2f",
+                "mov rsi, [rsp]",
+                "jmp {body}",
+                "2:",
+                "push rbp",
+                ".cfi_adjust_cfa_offset 8",
+                "push rbx",
+                ".cfi_adjust_cfa_offset 8",
+                "push r12",
+                ".cfi_adjust_cfa_offset 8",
+                "push r13",
+                ".cfi_adjust_cfa_offset 8",
+                "push r14",
+                ".cfi_adjust_cfa_offset 8",
+                "push r15",
+                ".cfi_adjust_cfa_offset 8",
+                "lea rax, [rsp + 56]",
+                "push rax",
+                ".cfi_adjust_cfa_offset 8",
+                "mov rsi, rsp",
+                "call {body_with_registers}",
+                "add rsp, 56",
+                ".cfi_adjust_cfa_offset -56",
+                "ret",
+                ".cfi_endproc",
+                flag = sym $flag,
+                body = sym $body,
+                body_with_registers = sym $body_with_registers,
+            )
+        }
+    };
+}
+pub(crate) use hook_by_need;
+
 // One word of initial-exec TLS. Rust's own thread_local! would call __tls_get_addr, which may
 // allocate.
 core::arch::global_asm!(

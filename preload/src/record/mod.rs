@@ -19,7 +19,7 @@ use crate::unwind::Registers;
 #[inline(always)]
 pub(crate) fn alloc(ptr: usize, size: usize, family: Family, align: usize, caller: &Registers) {
     match lifecycle::state() {
-        State::Text => text::alloc(ptr, size, caller.return_address as usize),
+        State::Text => text::alloc(ptr, size, caller),
         State::Compact => compact::alloc(ptr, size, family, align, caller),
         State::New | State::Off => {}
     }
@@ -30,6 +30,15 @@ pub(crate) fn alloc(ptr: usize, size: usize, family: Family, align: usize, calle
 pub(crate) fn free(ptr: usize, return_address: usize) {
     match lifecycle::state() {
         State::Text => text::free(ptr, return_address),
+        State::Compact => compact::free(ptr),
+        State::New | State::Off => {}
+    }
+}
+
+/// As [`free`], where the record may have to name a caller further out.
+pub(crate) fn free_by(ptr: usize, caller: &Registers) {
+    match lifecycle::state() {
+        State::Text => text::free_by(ptr, caller),
         State::Compact => compact::free(ptr),
         State::New | State::Off => {}
     }
@@ -51,7 +60,7 @@ pub(crate) fn realloc(
         return new;
     }
     match state {
-        State::Text => text::realloc(old, size, caller.return_address as usize, real),
+        State::Text => text::realloc(old, size, caller, real),
         State::Compact => compact::realloc(old, size, caller, real),
         State::New | State::Off => real(),
     }
@@ -61,7 +70,7 @@ pub(crate) fn realloc(
 #[cold]
 pub(crate) fn realloc_failed(old: usize, size: usize, caller: &Registers) {
     match lifecycle::state() {
-        State::Text => text::realloc_failed(old, size, caller.return_address as usize),
+        State::Text => text::realloc_failed(old, size, caller),
         State::Compact => compact::realloc_failed(old, size, caller),
         State::New | State::Off => {}
     }

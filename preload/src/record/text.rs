@@ -1,35 +1,87 @@
 //! Events -> lines of the log, on the program's own time.
 
+use core::ops::ControlFlow;
+
 use mtr_format::text::encode::{Line, MAX_OP_TEXT, Op, PUBLISHED_LAST, op_text};
 
-use crate::arch;
 use crate::log::{self, ring};
 use crate::sites::{self, Buffer, Where};
+use crate::unwind::Registers;
+use crate::{arch, config};
 
 /// Records an allocation, or a failed one when `ptr` is NULL.
 #[inline(always)]
-pub(super) fn alloc(ptr: usize, size: usize, return_address: usize) {
-    record(Op::Alloc, ptr, size, return_address);
+pub(super) fn alloc(ptr: usize, size: usize, caller: &Registers) {
+    record(Op::Alloc, ptr, size, caller);
 }
 
-/// Records a free.
+/// Records a free by its return address alone.
 #[inline(always)]
 pub(super) fn free(ptr: usize, return_address: usize) {
-    record(Op::Free, ptr, 0, return_address);
+    match sites::get(return_address) {
+        Some(place) => record_at(Op::Free, ptr, 0, place),
+        None => free_at_new_site(ptr, return_address),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn free_at_new_site(ptr: usize, return_address: usize) {
+    let mut buffer = Buffer::EMPTY;
+    record_at(Op::Free, ptr, 0, sites::make(return_address, &mut buffer));
+}
+
+/// Records a free whose line may have to name a caller further out.
+pub(super) fn free_by(ptr: usize, caller: &Registers) {
+    record(Op::Free, ptr, 0, caller);
 }
 
 /// Records a realloc of `old` (or of NULL) that failed, and for which no place is held.
 #[cold]
-pub(super) fn realloc_failed(old: usize, size: usize, return_address: usize) {
-    record(Op::ReallocFailed, old, size, return_address);
+pub(super) fn realloc_failed(old: usize, size: usize, caller: &Registers) {
+    record(Op::ReallocFailed, old, size, caller);
 }
 
 #[inline(always)]
-fn record(op: Op, ptr: usize, size: usize, return_address: usize) {
-    let Some(place) = sites::get(return_address) else {
-        return record_at_new_site(op, ptr, size, return_address);
-    };
-    record_at(op, ptr, size, place);
+fn record(op: Op, ptr: usize, size: usize, caller: &Registers) {
+    match sites::get(caller.return_address as usize) {
+        Some(place) if !(place.is_runtime() && config::get().names_user) => {
+            record_at(op, ptr, size, place);
+        }
+        _ => record_at_rare_site(op, ptr, size, caller),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn record_at_rare_site(op: Op, ptr: usize, size: usize, caller: &Registers) {
+    let mut buffer = Buffer::EMPTY;
+    record_at(op, ptr, size, find_site(caller, &mut buffer));
+}
+
+/// The call site that a line names.
+fn find_site(caller: &Registers, buffer: &mut Buffer) -> Where {
+    let direct = site_of(caller.return_address as usize, buffer);
+    if !(direct.is_runtime() && config::get().names_user) {
+        return direct;
+    }
+    let mut found = None;
+    super::compact::walk(caller, |address| {
+        let place = site_of(address as usize, buffer);
+        match place.is_runtime() {
+            true => ControlFlow::Continue(()),
+            false => {
+                found = Some(place);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    // All of it is the runtime's own doing.
+    found.unwrap_or_else(|| site_of(caller.return_address as usize, buffer))
+}
+
+fn site_of(return_address: usize, buffer: &mut Buffer) -> Where {
+    sites::get(return_address).unwrap_or_else(|| sites::make(return_address, buffer))
 }
 
 #[inline(always)]
@@ -56,13 +108,6 @@ unsafe fn publish(out: *mut u8, place: Where) {
     const { assert!(PUBLISHED_LAST == 8) };
     // SAFETY: a line that `Line::fill` writes has at least 16 bytes of WHERE text.
     unsafe { arch::publish_8_bytes(out, place.as_ptr()) }
-}
-
-#[cold]
-#[inline(never)]
-fn record_at_new_site(op: Op, ptr: usize, size: usize, return_address: usize) {
-    let mut buffer = Buffer::EMPTY;
-    record_at(op, ptr, size, sites::make(return_address, &mut buffer));
 }
 
 #[cold]
@@ -95,12 +140,14 @@ pub(super) struct Held {
 pub(super) fn realloc(
     old: usize,
     size: usize,
-    return_address: usize,
+    caller: &Registers,
     real: impl FnOnce() -> usize,
 ) -> usize {
     let mut buffer = Buffer::EMPTY;
-    let place =
-        sites::get(return_address).unwrap_or_else(|| sites::make(return_address, &mut buffer));
+    let place = match sites::get(caller.return_address as usize) {
+        Some(place) if !place.is_runtime() => place,
+        _ => find_site(caller, &mut buffer),
+    };
     // realloc(p, 0) frees p and returns NULL, in glibc.
     let expected = if size == 0 { Op::Free } else { Op::ReallocOld };
     let log = log::id();

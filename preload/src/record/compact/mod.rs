@@ -8,10 +8,12 @@ mod store;
 mod thread;
 pub(crate) mod words;
 
+use core::ops::ControlFlow;
+
 use mtr_format::compact::word::{self, Family, LongKind};
 
 use crate::log;
-use crate::unwind::Registers;
+use crate::unwind::{self, Registers};
 pub(crate) use thread::prepare;
 use thread::{State, Thread};
 
@@ -64,6 +66,15 @@ fn info(size: usize, family: Family, align: usize, caller: &Registers) -> u32 {
     let node = stack::node(&mut thread, root, caller);
     let State { nodes, infos, .. } = &mut *thread;
     infos.get(nodes, node, size, family, align)
+}
+
+/// Visits the return addresses of a hook's caller and its callers, until `visit` breaks. Does nothing
+/// while this thread takes another stack.
+pub(super) fn walk(caller: &Registers, mut visit: impl FnMut(u64) -> ControlFlow<()>) {
+    if let Some(mut thread) = Thread::enter() {
+        thread.bounds.update(caller.rsp);
+        unwind::walk(caller, &thread.bounds, |frame| visit(frame.return_address()));
+    }
 }
 
 /// Runs the real realloc of a block and records what became of it.
