@@ -38,6 +38,8 @@ impl Record for Info {
 #[repr(C)]
 pub(super) struct Infos {
     store: Store<Info>,
+    /// Number of the info that was found last.
+    last: u32,
 }
 
 impl Infos {
@@ -57,9 +59,11 @@ impl Infos {
         if family.has_alignment() {
             return define(nodes.id(node), size, family, align);
         }
-        let hint = self.store.get(nodes.last_info(node));
-        if let Some(info) = hint.filter(|info| is_wanted(info)) {
-            return info.id;
+        for hint in [nodes.last_info(node), self.last + 1] {
+            if let Some(info) = self.store.get(hint).filter(|info| is_wanted(info)) {
+                self.last = hint;
+                return info.id;
+            }
         }
         let info = Info { key, node, id: 0 };
         let mut found = self.store.find(info.hash(), is_wanted);
@@ -71,6 +75,7 @@ impl Infos {
             }
         }
         nodes.set_last_info(node, found);
+        self.last = found;
         self.store.get(found).map_or(0, |info| info.id)
     }
 
@@ -83,6 +88,7 @@ impl Infos {
     /// Forgets all.
     pub(super) fn forget(&mut self) {
         self.store.clear();
+        self.last = 0;
     }
 }
 

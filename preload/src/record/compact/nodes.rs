@@ -26,12 +26,14 @@ struct Node {
     address: u64,
     /// Number of the parent.
     parent: u32,
-    /// Number of the child that was looked for last.
-    last_child: u32,
-    /// Number of the info (infos.rs) that was looked for last.
-    last_info: u32,
     /// ID in the trace.
     id: u32,
+    /// Numbers of the children that were looked for last, the latest first.
+    children: [u32; 2],
+    /// Number of the node that was looked for after this one, the last time.
+    next: u32,
+    /// Number of the info (infos.rs) that was looked for last.
+    last_info: u32,
 }
 
 impl Node {
@@ -61,6 +63,10 @@ pub(super) struct Nodes {
 impl Nodes {
     /// The number of a node, defined if it is new. 0 (as which the root's parent goes) when there is
     /// no memory.
+    ///
+    /// Tried first: the node defined after the one found last, the one looked for after that one
+    /// the last time, and the latest children of the parent. All of them lie together or have just
+    /// been in use; the index of a large store would be a cache miss.
     #[inline(always)]
     pub(super) fn get(&mut self, parent: u32, address: u64) -> u32 {
         let next = self.last + 1;
@@ -75,19 +81,35 @@ impl Nodes {
 
     #[inline]
     fn get_elsewhere(&mut self, parent: u32, address: u64) -> u32 {
-        let child = self.store.get(parent).map_or(0, |node| node.last_child);
-        if self.store.get(child).is_some_and(|node| node.is(parent, address)) {
-            return child;
+        let is_wanted = |node: &Node| node.is(parent, address);
+        let next = self.store.get(self.last).map_or(0, |node| node.next);
+        if self.store.get(next).is_some_and(is_wanted) {
+            return next;
         }
-        let node = Node { address, parent, last_child: 0, last_info: 0, id: 0 };
-        let found = match self.store.find(node.hash(), |node| node.is(parent, address)) {
-            0 => self.define(node),
-            found => found,
+        let children = self.store.get(parent).map_or([0; 2], |node| node.children);
+        let found = match children {
+            [first, _] if self.store.get(first).is_some_and(is_wanted) => first,
+            [_, second] if self.store.get(second).is_some_and(is_wanted) => second,
+            [first, _] => {
+                let found = self.find(parent, address);
+                if let Some(parent) = self.store.get_mut(parent) {
+                    parent.children = [found, first];
+                }
+                found
+            }
         };
-        if let Some(parent) = self.store.get_mut(parent) {
-            parent.last_child = found;
+        if let Some(last) = self.store.get_mut(self.last) {
+            last.next = found;
         }
         found
+    }
+
+    fn find(&mut self, parent: u32, address: u64) -> u32 {
+        let node = Node { address, parent, id: 0, children: [0; 2], next: 0, last_info: 0 };
+        match self.store.find(node.hash(), |node| node.is(parent, address)) {
+            0 => self.define(node),
+            found => found,
+        }
     }
 
     #[cold]
