@@ -16,7 +16,7 @@ mod notes; // what the reader of the report has to know
 /// Reads, replays and symbolizes the trace at `trace`. `programs` are ELF files that may be those
 /// of the traced process.
 pub fn analyze(trace: &Path, kind: Kind, programs: &[PathBuf]) -> Result<Profile, Error> {
-    let order = if kind == Kind::OurLog { Order::Kept } else { Order::Loose };
+    let order = if kind.is_ours() { Order::Kept } else { Order::Loose };
     let mut replay = Replay::new(order);
     let log = read::read_ahead(trace, |event| replay.event(event))?;
     let outcome = replay.finish();

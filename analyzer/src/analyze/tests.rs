@@ -1,5 +1,6 @@
 use super::*;
-use crate::read::mtrace_text::{Holes, read_from};
+use crate::read::Holes;
+use crate::read::mtrace_text::read_from;
 use crate::symbolize::{Frame, Place};
 
 /// The profile of a trace with this text, every place resolved by `resolve`.

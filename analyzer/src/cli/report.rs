@@ -70,7 +70,11 @@ impl Files {
             match sniff(path) {
                 Ok(Kind::Program) => files.programs.push(path.clone()),
                 Ok(Kind::Tail) => match log_of(path) {
-                    Some(log) => files.traces.push((log, Kind::OurLog)),
+                    // The log decides what it is, unless all of it is in the tail still.
+                    Some(log) => {
+                        let kind = sniff(&log).unwrap_or(Kind::OurLog);
+                        files.traces.push((log, kind));
+                    }
                     None => files.failed.push(Error::NotATrace {
                         path: path.clone(),
                         found: "the tail of a log that is not beside it".into(),
