@@ -113,31 +113,64 @@ pub enum Holes {
     AreTheEnd,
 }
 
-/// Reads the log at `path` and hands every event to `each`, in order. Of a running process it reads
-/// what was certain at one moment.
-pub fn read(path: &Path, each: impl FnMut(Event)) -> Result<Log, Error> {
-    // Asked before the log is opened: a process that ends meanwhile ran at the moment it shows.
-    let running = tail::head(path).is_ok_and(|head| head.is_running());
-    let mut source = Source::open(path)?;
-    let holes = if running { Holes::AreTheEnd } else { Holes::AreLosses };
-    // What is a pipe cannot be read twice.
-    let mut front = Vec::new();
-    let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
-    (&mut source).take(FRONT).read_to_end(&mut front).map_err(unreadable)?;
-    let is_compact = is_trace(&front);
-    let input = front.as_slice().chain(&mut source);
-    let mut log = match is_compact {
-        true => compact::read_from(input, path, lines::CHUNK, holes, each)?,
-        false => mtrace_text::read_from(input, path, lines::CHUNK, holes, each)?,
-    };
-    log.running = running;
-    let (lost, errno) = source.lost();
-    if lost > log.damage.lost {
-        log.damage.lost = lost;
-        log.damage.lost_errno = errno;
+/// A trace that has been opened and not read yet.
+#[derive(Debug)]
+pub struct Opened {
+    source: Source,
+    /// Its first bytes, which have been read to tell its format.
+    front: Vec<u8>,
+    /// It is a compact trace.
+    pub is_compact: bool,
+    /// Its process was running when it was opened.
+    pub is_running: bool,
+}
+
+impl Opened {
+    /// Opens the trace at `path`, its tail laid over it.
+    pub fn open(path: &Path) -> Result<Opened, Error> {
+        // Asked before it is opened: a process that ends meanwhile ran at the moment it shows.
+        let is_running = tail::head(path).is_ok_and(|head| head.is_running());
+        let mut source = Source::open(path)?;
+        let mut front = Vec::new();
+        let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
+        // A pipe cannot be read twice.
+        (&mut source).take(FRONT).read_to_end(&mut front).map_err(unreadable)?;
+        Ok(Opened { source, is_compact: is_trace(&front), front, is_running })
     }
-    log.damage.tail_ignored = source.tail_ignored().map(String::from);
-    log.had_tail = source.had_tail();
+
+    /// Its bytes.
+    pub fn input(&mut self) -> impl Read {
+        self.front.as_slice().chain(&mut self.source)
+    }
+
+    /// What a hole in it means.
+    pub fn holes(&self) -> Holes {
+        if self.is_running { Holes::AreTheEnd } else { Holes::AreLosses }
+    }
+
+    /// Adds to a log that was read from [`Opened::input`] what only its tail knows.
+    pub fn complete(&self, log: &mut Log) {
+        log.running = self.is_running;
+        let (lost, errno) = self.source.lost();
+        if lost > log.damage.lost {
+            log.damage.lost = lost;
+            log.damage.lost_errno = errno;
+        }
+        log.damage.tail_ignored = self.source.tail_ignored().map(String::from);
+        log.had_tail = self.source.had_tail();
+    }
+}
+
+/// Reads the trace at `path` and hands every event to `each`, in order. Of a running process it
+/// reads what was certain at one moment.
+pub fn read(path: &Path, each: impl FnMut(Event)) -> Result<Log, Error> {
+    let mut trace = Opened::open(path)?;
+    let (is_compact, holes, chunk) = (trace.is_compact, trace.holes(), lines::CHUNK);
+    let mut log = match is_compact {
+        true => compact::read_from(trace.input(), path, chunk, holes, each)?,
+        false => mtrace_text::read_from(trace.input(), path, chunk, holes, each)?,
+    };
+    trace.complete(&mut log);
     Ok(log)
 }
 
