@@ -49,9 +49,11 @@ pub(super) fn write(
 }
 
 /// A whole stack: the program's own frames from the allocation site outwards, and between them the
-/// function of a runtime through which one reached the other.
+/// function of a runtime through which one reached the other. Where all of it belongs to runtimes,
+/// their frames.
 fn whole(stack: StackId, stacks: &Stacks, lines: &mut Lines<'_, impl Write>) -> io::Result<bool> {
     let site = stacks.site(stack);
+    let has_no_own = site.is_some_and(|site| site.is_runtime);
     let mut shown = 0;
     let mut inner: Option<StackFrame<'_>> = None;
     // The last frame of a runtime, which the next one of the program called.
@@ -72,7 +74,7 @@ fn whole(stack: StackId, stacks: &Stacks, lines: &mut Lines<'_, impl Write>) -> 
             Step::NotTaken => continue,
         };
         let is_site = shown == 0 && site == Some(frame);
-        if !is_site && (frame.is_runtime || shown == 0) {
+        if !is_site && (shown == 0 || frame.is_runtime && !has_no_own) {
             through = Some(frame);
             continue;
         }
