@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use hashbrown::HashMap;
+
 use crate::error::Error;
 use crate::profile::{Amount, Ending, Fault, FaultKind, Profile};
 use crate::read::sniff::Kind;
@@ -39,27 +41,7 @@ fn profile(
 ) -> Profile {
     let places = Places::new(&log.sites, resolved.places);
     let blind = Blind::of(log);
-    let faults = outcome
-        .faults
-        .iter()
-        .filter(|fault| match fault.kind {
-            FaultKind::DoubleFree => true,
-            FaultKind::UnknownFree => blind == Blind::Never,
-            // While recording was off, or among what was lost, may be the free that is missing.
-            FaultKind::DuplicateAlloc => {
-                log.header.version.is_none() || matches!(blind, Blind::Never | Blind::BeforeFork)
-            }
-        })
-        .map(|fault| Fault {
-            kind: fault.kind,
-            count: fault.count,
-            ptr: fault.ptr,
-            line: fault.line,
-            by: places.location(fault.site),
-            allocated: fault.allocated.map(|site| places.location(site)),
-            freed: fault.freed.map(|site| places.location(site)),
-        })
-        .collect();
+    let faults = faults(log, &outcome, &places, blind);
     let ending = match log {
         Log { running: true, .. } => Ending::Running,
         Log { exited: true, .. } => Ending::Exited,
@@ -89,6 +71,38 @@ fn profile(
             || damage.malformed + damage.torn + damage.lost > 0
             || damage.tail_ignored.is_some(),
     }
+}
+
+/// The faults that are certain, those at the same places put together.
+fn faults(log: &Log, outcome: &Outcome, places: &Places, blind: Blind) -> Vec<Fault> {
+    let is_certain = |kind| match kind {
+        FaultKind::DoubleFree => true,
+        FaultKind::UnknownFree => blind == Blind::Never,
+        // While recording was off, or among what was lost, may be the free that is missing.
+        FaultKind::DuplicateAlloc => {
+            log.header.version.is_none() || matches!(blind, Blind::Never | Blind::BeforeFork)
+        }
+    };
+    let mut index = HashMap::new();
+    let mut faults: Vec<Fault> = Vec::new();
+    for fault in outcome.faults.iter().filter(|fault| is_certain(fault.kind)) {
+        let sites = [Some(fault.site), fault.allocated, fault.freed];
+        let key = (fault.kind, sites.map(|site| site.map(|site| places.frame(site).ok_or(site))));
+        let at = *index.entry(key).or_insert_with(|| {
+            faults.push(Fault {
+                kind: fault.kind,
+                count: 0,
+                ptr: fault.ptr,
+                line: fault.line,
+                by: places.location(fault.site),
+                allocated: fault.allocated.map(|site| places.location(site)),
+                freed: fault.freed.map(|site| places.location(site)),
+            });
+            faults.len() - 1
+        });
+        faults[at].count += fault.count;
+    }
+    faults
 }
 
 /// When the process allocated and freed without being recorded. A free of an unknown block is a

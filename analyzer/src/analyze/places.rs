@@ -38,6 +38,12 @@ impl Places {
         self.ids.get(id as usize).copied().flatten()
     }
 
+    /// The frame that names a stack: its call, and its index there.
+    pub(super) fn frame(&self, id: SiteId) -> Option<(SiteId, usize)> {
+        let site = self.stacks.site(self.stack(id)?)?;
+        Some((site.call_id, site.index))
+    }
+
     /// The place that names a stack.
     pub(super) fn location(&self, id: SiteId) -> Location {
         let stack = self.stack(id);

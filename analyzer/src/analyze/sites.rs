@@ -20,8 +20,7 @@ pub(super) fn grouped(outcome: &Outcome, places: &Places) -> Vec<Site> {
             continue;
         }
         let stack = places.stack(id as SiteId);
-        let frame = stack.and_then(|stack| places.stacks.site(stack));
-        let frame = frame.map(|frame| (frame.call_id, frame.index));
+        let frame = places.frame(id as SiteId);
         let known = frame.and_then(|frame| by_frame.get(&frame).copied());
         let at = known.unwrap_or_else(|| {
             let location = places.location(id as SiteId);

@@ -149,3 +149,15 @@ fn a_stack_that_was_not_taken_has_a_name() {
     assert_eq!((fault.kind, fault.line), (FaultKind::DoubleFree, 3));
     assert_eq!(fault.by.stated, "a place that the trace does not state");
 }
+
+#[test]
+fn faults_at_the_same_places_are_one_whatever_led_there() {
+    let mut trace = Writer::new();
+    let frees = [0x401100, 0x401200].map(|caller| trace.stack(1, &[0x401001, caller]));
+    let info = trace.info(frees[0], 8, Family::Malloc);
+    for node in frees {
+        trace.alloc(info, 0x10).free(frees[0], 0x10).free(node, 0x10);
+    }
+    let faults = profile_of_words(&trace).faults;
+    assert_eq!((faults.len(), faults[0].count, faults[0].line), (1, 2, 3));
+}
