@@ -1,9 +1,15 @@
 //! The result of an analysis: plain data, no input or output. It is all that outputs see.
 
+mod runtime; // frames that are not the user's
+mod stacks; // call stacks and their allocation sites
+
 use std::path::PathBuf;
 
+pub use crate::read::{Link, SiteId, StackId, StackNode};
 pub use crate::replay::{FaultKind, Totals};
 pub use crate::symbolize::{Certainty, Frame, Place};
+pub use runtime::is_operator_new;
+pub use stacks::{Call, StackFrame, Stacks, Step};
 
 /// What one trace says of one process.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,14 +26,20 @@ pub struct Profile {
     pub parent: Option<u32>,
     /// How the trace ends.
     pub ending: Ending,
+    /// The trace is a compact one: what is numbered are its events, not its lines.
+    pub is_compact: bool,
     /// Number of records.
     pub records: u64,
     /// Counts over the whole trace.
     pub totals: Totals,
     /// Live at the first moment at which live bytes were largest.
     pub peak: Amount,
+    /// Nanoseconds from the start of the trace to the peak, where it has samples of the time.
+    pub peak_time: Option<u64>,
     /// Allocation sites, those with most live bytes first.
     pub sites: Vec<Site>,
+    /// The call stacks that `sites` and `faults` refer to.
+    pub stacks: Stacks,
     /// What was done wrongly.
     pub faults: Vec<Fault>,
     /// What the reader of the report has to know.
@@ -59,11 +71,26 @@ pub struct Amount {
     pub blocks: u64,
 }
 
-/// All call sites at one line of one function of one module.
+/// An allocation site: one line of one function of one module.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Site {
-    /// Where it is.
+    /// Where it is; its stack is one of `stacks`.
     pub location: Location,
+    /// The call stacks that lead to it, in order of appearance.
+    pub stacks: Vec<SiteStack>,
+    /// Allocated over the whole trace.
+    pub allocated: Amount,
+    /// Live at the peak.
+    pub peak: Amount,
+    /// Live at the end.
+    pub live: Amount,
+}
+
+/// The share of one call stack in an allocation site.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SiteStack {
+    /// The stack; `None` where the trace does not say.
+    pub stack: Option<StackId>,
     /// Allocated over the whole trace.
     pub allocated: Amount,
     /// Live at the peak.
@@ -75,27 +102,22 @@ pub struct Site {
 /// A place, and what to call it where nothing is known of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Location {
-    /// Module, address, frames.
+    /// Module, address, frames of the call.
     pub place: Place,
     /// The place as the trace states it: `object+0xaddr`.
     pub stated: String,
+    /// How it was reached; `None` where the trace does not say.
+    pub stack: Option<StackId>,
 }
 
 impl Location {
-    /// The frame that names the allocation site: the innermost one that does not belong to a
-    /// runtime, else the innermost one.
+    /// The frame that names the place: the innermost one that does not belong to a runtime, else
+    /// the innermost one.
     pub fn frame(&self) -> Option<&Frame> {
-        let frames = &self.place.frames;
-        frames.iter().find(|frame| !is_runtime(frame)).or(frames.first())
+        let Place { frames, module, .. } = &self.place;
+        let is_own = |frame: &&Frame| !runtime::is_runtime(module.as_deref(), Some(frame));
+        frames.iter().find(is_own).or(frames.first())
     }
-}
-
-/// Whether a frame is code of a language's runtime that was inlined into the program.
-fn is_runtime(frame: &Frame) -> bool {
-    const FOLDERS: [&str; 5] =
-        ["/rustc/", "/rustlib/src/rust/library/", "/include/c++/", "/libstdc++-v3/", "/libcxx/"];
-    let file = frame.file.as_deref().map(|file| file.to_string_lossy());
-    file.is_some_and(|file| FOLDERS.iter().any(|folder| file.contains(folder)))
 }
 
 /// What was done wrongly, and where.
@@ -107,7 +129,7 @@ pub struct Fault {
     pub count: u64,
     /// Address at the first time.
     pub ptr: u64,
-    /// Line of the trace at the first time.
+    /// Line of the trace, or number of the event, at the first time.
     pub line: u64,
     /// Who did it.
     pub by: Location,

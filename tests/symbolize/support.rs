@@ -207,6 +207,7 @@ pub(crate) fn stated(program: &Path, bias: u64, svmas: &[u64]) -> CallSites {
         directory: None,
         modules: vec![module],
         sites: svmas.iter().map(site).collect(),
+        ..CallSites::default()
     }
 }
 

@@ -84,11 +84,21 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
     if damage.torn > 0 {
         notes.push(format!(
             "{} only in part and not counted.",
-            counted(damage.torn, "line was stored", "lines were stored"),
+            match log.is_compact {
+                true => counted(damage.torn, "record was stored", "records were stored"),
+                false => counted(damage.torn, "line was stored", "lines were stored"),
+            },
         ));
     }
     if damage.cut {
-        notes.push("The last line is truncated and not counted.".into());
+        let what = if log.is_compact { "record" } else { "line" };
+        notes.push(format!("The last {what} is truncated and not counted."));
+    }
+    if log.is_compact && damage.malformed > 0 {
+        notes.push(format!(
+            "{} nothing: what they refer to is missing, or they are damaged.",
+            counted(damage.malformed, "record means", "records mean"),
+        ));
     }
     if let Some(bad) = &damage.first_malformed {
         notes.push(format!(

@@ -1,6 +1,11 @@
 use super::*;
-use crate::read::mtrace_text::{Holes, read_from};
+use crate::profile::Certainty;
+use crate::read::CallSite;
+use crate::read::Holes;
+use crate::read::compact::{self, writer::Writer};
+use crate::read::mtrace_text::read_from;
 use crate::symbolize::{Frame, Place};
+use mtr_format::compact::word::{Family, NOT_TAKEN};
 
 /// The profile of a trace with this text, every place resolved by `resolve`.
 fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
@@ -85,4 +90,84 @@ fn what_is_missing_makes_a_trace_incomplete() {
         assert!(profile.incomplete && !profile.notes.is_empty(), "{text}");
     }
     assert!(!profile_of("= Start\n+ 0x10 0x10\n", unresolved).incomplete);
+}
+
+/// The profile of a compact trace in which each address is a function of its own: those at
+/// 0x7f... of a libc, the others of the program.
+fn profile_of_words(trace: &Writer) -> Profile {
+    let mut replay = Replay::new(Order::Kept);
+    let (path, bytes) = (Path::new("t.mtr"), trace.bytes());
+    let holes = Holes::AreLosses;
+    let log = compact::read_from(&bytes[..], path, 4096, holes, |e| replay.event(e)).unwrap();
+    let resolve = |site: &CallSite| Place {
+        module: site.module.map(|id| log.sites.modules[id as usize].path.clone()),
+        svma: site.address,
+        frames: vec![Frame {
+            function: site.address.map(|address| format!("f{address:x}")),
+            file: Some("/t.c".into()),
+            line: site.address.map(|address| address as u32 & 0xfff),
+            inlined: false,
+        }],
+        certainty: Certainty::Stated,
+    };
+    let places = log.sites.sites.iter().map(resolve).collect();
+    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+}
+
+#[test]
+fn the_site_of_a_stack_is_its_first_frame_outside_the_runtimes() {
+    let mut trace = Writer::new();
+    let direct = trace.stack(1, &[0x401001, 0x401100]);
+    let through_libc = trace.stack(1, &[0x7f0000000002, 0x401001, 0x401200]);
+    let only_libc = trace.stack(1, &[0x7f0000000003, 0x7f0000000004]);
+    for (ptr, node) in [(0x10, direct), (0x20, through_libc), (0x30, only_libc)] {
+        let info = trace.info(node, ptr, Family::Malloc);
+        trace.alloc(info, ptr);
+    }
+    let profile = profile_of_words(&trace);
+    let sites: Vec<_> = profile
+        .sites
+        .iter()
+        .map(|s| (s.location.frame().unwrap().line.unwrap(), s.live.bytes, s.stacks.len()))
+        .collect();
+    assert_eq!(sites, [(1, 0x30, 2), (3, 0x30, 1)]);
+}
+
+#[test]
+fn the_same_stack_in_two_threads_is_one() {
+    let mut trace = Writer::new();
+    for thread in [1, 2] {
+        let node = trace.stack(thread, &[0x401001, 0x401100]);
+        let info = trace.info(node, 8, Family::Malloc);
+        trace.alloc(info, thread << 4);
+    }
+    let profile = profile_of_words(&trace);
+    assert_eq!(profile.sites.len(), 1);
+    assert_eq!(profile.sites[0].stacks.len(), 1);
+    assert_eq!(profile.sites[0].stacks[0].live, Amount { bytes: 16, blocks: 2 });
+}
+
+#[test]
+fn a_stack_that_was_not_taken_has_a_name() {
+    let mut trace = Writer::new();
+    let node = trace.stack(1, &[NOT_TAKEN]);
+    let info = trace.info(node, 8, Family::Malloc);
+    trace.alloc(info, 0x10).free(0, 0x10).free(0, 0x10);
+    let profile = profile_of_words(&trace);
+    assert!(profile.sites[0].location.stated.starts_with("a signal handler"));
+    let fault = &profile.faults[0];
+    assert_eq!((fault.kind, fault.line), (FaultKind::DoubleFree, 3));
+    assert_eq!(fault.by.stated, "a place that the trace does not state");
+}
+
+#[test]
+fn faults_at_the_same_places_are_one_whatever_led_there() {
+    let mut trace = Writer::new();
+    let frees = [0x401100, 0x401200].map(|caller| trace.stack(1, &[0x401001, caller]));
+    let info = trace.info(frees[0], 8, Family::Malloc);
+    for node in frees {
+        trace.alloc(info, 0x10).free(frees[0], 0x10).free(node, 0x10);
+    }
+    let faults = profile_of_words(&trace).faults;
+    assert_eq!((faults.len(), faults[0].count, faults[0].line), (1, 2, 3));
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use mtr_analyzer::cli::mtrace;
 use mtr_analyzer::cli::report::{Files, ReportOptions, report_all};
+use mtr_analyzer::cli::{mtrace, mtrace_log};
 
 /// Report what a traced program allocated, still held at its end and freed wrongly.
 ///
@@ -22,7 +22,8 @@ struct Arguments {
     /// [PROGRAM] TRACE...
     #[arg(required = true, value_name = "FILES")]
     files: Vec<PathBuf>,
-    /// `mtrace` prints what glibc's mtrace script prints
+    /// `mtrace` prints what glibc's mtrace script prints; `mtrace-log` turns a compact trace into a
+    /// log that this script reads
     #[arg(long, value_enum, default_value_t = Format::Text, env = "MTR_FORMAT")]
     format: Format,
     /// Exit with 3 when a trace is incomplete
@@ -32,10 +33,11 @@ struct Arguments {
     report: ReportOptions,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
     Mtrace,
+    MtraceLog,
 }
 
 const FAILED: u8 = 2;
@@ -68,10 +70,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         anyhow::bail!("expected a trace, got only programs: {}", arguments.files[0].display());
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    if arguments.format == Format::Mtrace && !failed.get() {
+    if arguments.format != Format::Text && !failed.get() {
         let mut left = false;
         for (trace, _) in &files.traces {
-            match mtrace::run(&files.programs, trace, &mut out) {
+            let done = match arguments.format {
+                Format::MtraceLog => mtrace_log::convert(trace, &mut out).map(|()| false),
+                _ => mtrace::run(&files.programs, trace, &mut out),
+            };
+            match done {
                 Ok(some) => left |= some,
                 Err(mtrace::Stop::Log(error)) => fail(&error),
                 Err(mtrace::Stop::Out(error)) => return Err(error).context("cannot write"),

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
@@ -23,9 +23,13 @@ use mtr_analyzer::launch::{child, library, program};
 #[command(name = "mtr-run", version, max_term_width = 100)]
 struct Arguments {
     /// Name of the traces: %p pid, %e program, %t time, %h host, %n number, %q{VAR}, %%
-    /// [default: mtr.%e.%p.mtrace]
+    /// [default: mtr.%e.%p.mtrace or mtr.%e.%p.mtr]
     #[arg(short, long, value_name = "TEMPLATE", env = "MTR_OUTPUT")]
     output: Option<PathBuf>,
+    /// Format of the traces: mtrace's text with one caller per record, or compact with whole call
+    /// stacks
+    #[arg(long, value_enum, default_value_t = DEFAULT_FORMAT, env = "MTR_TRACE_FORMAT")]
+    trace_format: TraceFormat,
     /// Write the report to FILE instead of stderr
     #[arg(long, value_name = "FILE", env = "MTR_REPORT_FILE")]
     report_file: Option<PathBuf>,
@@ -46,6 +50,33 @@ struct Arguments {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
+}
+
+/// What is written when nothing else is asked for.
+const DEFAULT_FORMAT: TraceFormat = TraceFormat::Mtrace;
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum TraceFormat {
+    Mtrace,
+    Compact,
+}
+
+impl TraceFormat {
+    /// Value of MTR_TRACE_FORMAT.
+    fn value(self) -> &'static str {
+        match self {
+            TraceFormat::Mtrace => "mtrace",
+            TraceFormat::Compact => "compact",
+        }
+    }
+
+    /// Name of a trace when none is asked for.
+    fn default_name(self) -> &'static str {
+        match self {
+            TraceFormat::Mtrace => "mtr.%e.%p.mtrace",
+            TraceFormat::Compact => "mtr.%e.%p.mtr",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -90,7 +121,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     };
     let folder = env::current_dir().context("cannot tell the current folder")?;
-    let template = Template::new(arguments.output.as_deref(), &folder);
+    let default = Path::new(arguments.trace_format.default_name());
+    let template = Template::new(arguments.output.as_deref().unwrap_or(default), &folder);
     if let Some(fixed) = template.fixed().filter(|_| !arguments.force)
         && is_in_the_way(&fixed).with_context(|| fixed.display().to_string())?
     {
@@ -148,7 +180,7 @@ fn prepare(
         .env("LD_PRELOAD", preload)
         .env("MTR_OUTPUT", template.as_os_str())
         .env("MTR_SESSION", format!("{id:016x}"))
-        .env("MTR_TRACE_FORMAT", "mtrace")
+        .env("MTR_TRACE_FORMAT", arguments.trace_format.value())
         .env("MTR_RUN_PID", std::process::id().to_string());
     if arguments.trace_children == YesNo::No {
         command.env("MTR_TRACE_CHILDREN", "no");

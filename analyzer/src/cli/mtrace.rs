@@ -9,11 +9,11 @@ use hashbrown::HashMap;
 use mtr_format::text::decode::Place;
 use mtr_format::text::escape::unescape;
 
+use super::mtrace_log;
 use crate::error::Error;
 use crate::output::mtrace::{Locations, Script};
-use crate::read;
 use crate::read::lines::{self, CHUNK};
-use crate::read::source::Source;
+use crate::read::{self, Opened};
 use crate::symbolize::{self, Options};
 
 /// What stopped the output.
@@ -23,6 +23,12 @@ pub enum Stop {
     Log(Error),
     /// The output could not be written.
     Out(io::Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Log(error)
+    }
 }
 
 /// Prints what the script prints of `log`, and says whether blocks were left, which is when the
@@ -39,18 +45,56 @@ pub fn run(programs: &[PathBuf], log: &Path, out: &mut impl Write) -> Result<boo
         None => locations.location(text),
     };
     let mut script = Script::new();
-    let source = Source::open(log).map_err(Stop::Log)?;
-    // Errors of both sides are io::Error; a failing log has its own.
-    let mut written = Ok(());
-    let read = lines::split(source, CHUNK, |raw| {
-        written = script.line(raw.bytes, out, &mut place);
-        if written.is_err() { Err(io::Error::other("the output failed")) } else { Ok(()) }
-    });
-    written.map_err(Stop::Out)?;
-    read.map_err(|source| Stop::Log(Error::Read { path: log.into(), position: 0, source }))?;
+    let trace = Opened::open(log).map_err(Stop::Log)?;
+    if trace.is_compact {
+        let each = |line: &[u8]| script.line(line, out, &mut place);
+        mtrace_log::convert(log, &mut EachLine { line: Vec::new(), each })?;
+    } else {
+        read_log(trace, log, |line| script.line(line, out, &mut place))?;
+    }
     let left = script.finish(out, &mut place).map_err(Stop::Out)?;
     out.flush().map_err(Stop::Out)?;
     Ok(left)
+}
+
+/// Hands every line of a log to `each`.
+fn read_log(
+    mut log: Opened,
+    path: &Path,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Stop> {
+    // Errors of both sides are io::Error; a failing log has its own.
+    let mut written = Ok(());
+    let read = lines::split(log.input(), CHUNK, |raw| {
+        written = each(raw.bytes);
+        if written.is_err() { Err(io::Error::other("the output failed")) } else { Ok(()) }
+    });
+    written.map_err(Stop::Out)?;
+    read.map_err(|source| Stop::Log(Error::Read { path: path.into(), position: 0, source }))?;
+    Ok(())
+}
+
+/// An output that hands every line to `each`, without its newline.
+struct EachLine<F> {
+    line: Vec<u8>,
+    each: F,
+}
+
+impl<F: FnMut(&[u8]) -> io::Result<()>> Write for EachLine<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            self.line.extend_from_slice(part);
+            if let Some(line) = self.line.strip_suffix(b"\n") {
+                (self.each)(line)?;
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What tells one place from another, its names unescaped.

@@ -20,6 +20,12 @@ pub struct ReportOptions {
     /// Order of the allocation sites, largest first
     #[arg(long, value_enum, default_value_t = SortBy::Live, env = "MTR_SORT")]
     pub sort: SortBy,
+    /// List allocation sites, or each call stack that leads to one
+    #[arg(long, value_enum, default_value_t = Group::Site, env = "MTR_GROUP_BY")]
+    pub group_by: Group,
+    /// Show at most N frames of a call stack, those of runtimes (libc, STL ...) not counted
+    #[arg(long, value_name = "N", default_value_t = 5, env = "MTR_REPORT_DEPTH")]
+    pub depth: usize,
     /// Exit with N when there are blocks in use at exit or faults
     #[arg(long, value_name = "N", env = "MTR_ERROR_EXITCODE")]
     pub error_exitcode: Option<u8>,
@@ -38,6 +44,15 @@ pub enum SortBy {
     Calls,
 }
 
+/// What is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Allocation sites
+    Site,
+    /// Call stacks
+    Stack,
+}
+
 impl ReportOptions {
     /// The options of the text output.
     pub fn text(&self) -> text::Options {
@@ -47,7 +62,12 @@ impl ReportOptions {
             SortBy::Bytes => text::Sort::Bytes,
             SortBy::Calls => text::Sort::Calls,
         };
-        text::Options { top: self.top, sort, folder: std::env::current_dir().ok() }
+        let group_by = match self.group_by {
+            Group::Site => text::GroupBy::Site,
+            Group::Stack => text::GroupBy::Stack,
+        };
+        let folder = std::env::current_dir().ok();
+        text::Options { top: self.top, sort, group_by, depth: self.depth, folder }
     }
 }
 
@@ -70,7 +90,11 @@ impl Files {
             match sniff(path) {
                 Ok(Kind::Program) => files.programs.push(path.clone()),
                 Ok(Kind::Tail) => match log_of(path) {
-                    Some(log) => files.traces.push((log, Kind::OurLog)),
+                    // The log decides what it is, unless all of it is in the tail still.
+                    Some(log) => {
+                        let kind = sniff(&log).unwrap_or(Kind::OurLog);
+                        files.traces.push((log, kind));
+                    }
                     None => files.failed.push(Error::NotATrace {
                         path: path.clone(),
                         found: "the tail of a log that is not beside it".into(),

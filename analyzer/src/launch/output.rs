@@ -6,17 +6,13 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Name of a trace when none is asked for.
-const DEFAULT: &str = "mtr.%e.%p.mtrace";
-
 /// A name for traces, absolute, with `%p`, `%e` and the like for libmtr.so to fill in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(OsString);
 
 impl Template {
-    /// The template that was asked for, or the default one; relative to `folder`.
-    pub fn new(asked: Option<&Path>, folder: &Path) -> Template {
-        let name = asked.unwrap_or(Path::new(DEFAULT));
+    /// The template called `name`, relative to `folder`.
+    pub fn new(name: &Path, folder: &Path) -> Template {
         if name.is_absolute() {
             return Template(name.into());
         }
@@ -105,15 +101,15 @@ mod tests {
     use super::*;
 
     fn template(asked: &str) -> Template {
-        Template::new(Some(Path::new(asked)), Path::new("/home/100%"))
+        Template::new(Path::new(asked), Path::new("/home/100%"))
     }
 
     #[test]
     fn a_relative_name_is_below_the_folder_whatever_that_is_called() {
         assert_eq!(template("t.%p").as_os_str(), "/home/100%%/t.%p");
         assert_eq!(template("/tmp/t").as_os_str(), "/tmp/t");
-        let default = Template::new(None, Path::new("/home"));
-        assert_eq!(default.as_os_str(), "/home/mtr.%e.%p.mtrace");
+        let plain = Template::new(Path::new("mtr.%e.%p.mtr"), Path::new("/home"));
+        assert_eq!(plain.as_os_str(), "/home/mtr.%e.%p.mtr");
     }
 
     #[test]
@@ -128,7 +124,7 @@ mod tests {
         fs::create_dir(folder.path().join("4711")).unwrap();
         fs::write(folder.path().join("a.mtrace"), "").unwrap();
         fs::write(folder.path().join("4711/b.mtrace"), "").unwrap();
-        let found = |asked: &str| Template::new(Some(Path::new(asked)), folder.path()).candidates();
+        let found = |asked: &str| Template::new(Path::new(asked), folder.path()).candidates();
         assert_eq!(found("mtr.%p"), [folder.path().join("a.mtrace")]);
         assert_eq!(found("%p/mtr"), [folder.path().join("4711/b.mtrace")]);
     }

@@ -88,6 +88,7 @@ pub fn is_in_the_way(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read::compact::writer::Writer;
 
     fn trace(path: &str, pid: u32, started: (u64, u64)) -> Trace {
         Trace { path: path.into(), size: 1, pid, started }
@@ -113,13 +114,16 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
         };
         write("mtr.a.5.mtrace", "00000000000000ff", 5);
-        write("mtr.b.6.mtrace", "00000000000000ff", 6);
+        let mut compact = Writer::default();
+        compact.text(b"# mtr trace 1\n# id 06\n# session 00000000000000ff\n# pid 6\n");
+        fs::write(folder.path().join("mtr.b.6.mtr"), compact.bytes()).unwrap();
         write("mtr.a.7.mtrace", "00000000000000fe", 7);
         fs::write(folder.path().join("notes.txt"), "hello").unwrap();
         // A tail that lies around holds the same lines.
         let stray = [&b"MTRTAIL1\n# session 00000000000000ff\n# pid 8\n"[..], &[0; 4096]].concat();
         fs::write(folder.path().join("mtr.a.8.mtrace.tail"), stray).unwrap();
-        let session = collect(&Template::new(None, folder.path()), 0xff, 5);
+        let template = Template::new(Path::new("mtr.%e.%p.mtr"), folder.path());
+        let session = collect(&template, 0xff, 5);
         assert_eq!(session.program.unwrap().path, folder.path().join("mtr.a.5.mtrace"));
         let others: Vec<_> = session.others.iter().map(|trace| trace.pid).collect();
         assert_eq!(others, [6]);

@@ -1,10 +1,12 @@
 //! The report for a terminal of 80 columns.
 
+mod place; // a place and the call stack that led to it
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::number::{counted, thousands};
-use crate::profile::{Amount, Certainty, Ending, Fault, FaultKind, Frame, Location, Profile, Site};
+use crate::profile::{Amount, Ending, Fault, FaultKind, Profile, Site, SiteStack, StackId};
 
 /// By what the allocation sites are ordered, largest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +22,16 @@ pub enum Sort {
     Calls,
 }
 
+/// What has a place of its own in the list of allocations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GroupBy {
+    /// Each allocation site, with its largest call stack.
+    #[default]
+    Site,
+    /// Each call stack.
+    Stack,
+}
+
 /// What the report shows.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -27,13 +39,17 @@ pub struct Options {
     pub top: usize,
     /// Their order. Default: by live bytes.
     pub sort: Sort,
+    /// What is listed. Default: allocation sites.
+    pub group_by: GroupBy,
+    /// Most frames shown of a call stack, those of runtimes not counted. Default: 5.
+    pub depth: usize,
     /// Paths below this folder are shown relative to it. Default: none.
     pub folder: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { top: 10, sort: Sort::Live, folder: None }
+        Options { top: 10, sort: Sort::Live, group_by: GroupBy::Site, depth: 5, folder: None }
     }
 }
 
@@ -95,61 +111,124 @@ fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
         thousands(totals.bytes)
     )?;
     let Amount { bytes, blocks } = profile.peak;
-    writeln!(out, "peak: {} bytes in {} blocks", thousands(bytes), thousands(blocks))
+    write!(out, "peak: {} bytes in {} blocks", thousands(bytes), thousands(blocks))?;
+    if let Some(time) = profile.peak_time {
+        write!(out, ", {}.{:03} s after the start", time / 1_000_000_000, time / 1_000_000 % 1000)?;
+    }
+    if totals.resident > 0 {
+        write!(out, "\nresident memory: at most {} bytes", thousands(totals.resident))?;
+    }
+    writeln!(out)
 }
 
-/// The allocation sites.
-fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    let amount = |site: &Site| match options.sort {
-        Sort::Live => site.live,
-        Sort::Peak => site.peak,
-        Sort::Bytes | Sort::Calls => site.allocated,
+/// A line of the list of allocations.
+struct Entry<'a> {
+    amount: Amount,
+    site: &'a Site,
+    /// The call stack that is shown.
+    stack: Option<StackId>,
+    /// Others that lead to the site, and what they hold.
+    others: (u64, Amount),
+}
+
+/// What is listed, largest first.
+fn entries<'a>(profile: &'a Profile, options: &Options) -> Vec<Entry<'a>> {
+    let pick = |allocated: Amount, peak: Amount, live: Amount| match options.sort {
+        Sort::Live => live,
+        Sort::Peak => peak,
+        Sort::Bytes | Sort::Calls => allocated,
     };
+    let rank = |Amount { bytes, blocks }: Amount| match options.sort {
+        Sort::Calls => (blocks, bytes),
+        _ => (bytes, blocks),
+    };
+    let of_stack = |s: &SiteStack| (pick(s.allocated, s.peak, s.live), s.stack);
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    for site in &profile.sites {
+        let amount = pick(site.allocated, site.peak, site.live);
+        let mut stacks = site.stacks.iter().map(of_stack).filter(|(amount, _)| amount.blocks > 0);
+        if options.group_by == GroupBy::Stack && profile.stacks.are_whole {
+            let none = (0, Amount::default());
+            entries.extend(stacks.map(|(amount, stack)| Entry {
+                amount,
+                site,
+                stack,
+                others: none,
+            }));
+            continue;
+        }
+        let count = stacks.clone().count() as u64;
+        let first = (amount, site.location.stack);
+        // The first of several equal ones.
+        let (largest, stack) = stacks.next().map_or(first, |first| {
+            stacks.fold(first, |a, b| if rank(b.0) > rank(a.0) { b } else { a })
+        });
+        let rest = Amount {
+            bytes: amount.bytes.saturating_sub(largest.bytes),
+            blocks: amount.blocks - largest.blocks,
+        };
+        entries.push(Entry { amount, site, stack, others: (count.saturating_sub(1), rest) });
+    }
+    entries.retain(|entry| entry.amount.blocks > 0);
+    entries.sort_by_key(|entry| std::cmp::Reverse(rank(entry.amount)));
+    entries
+}
+
+/// The allocation sites or call stacks.
+fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let title = match (options.sort, profile.ending) {
         (Sort::Live, Ending::Running) => "Live now",
         (Sort::Live, _) => "Still allocated at exit",
         (Sort::Peak, _) => "Live at the peak",
         (Sort::Bytes | Sort::Calls, _) => "Allocated in all",
     };
-    let mut sites: Vec<(Amount, &Site)> =
-        profile.sites.iter().map(|site| (amount(site), site)).collect();
-    sites.retain(|(amount, _)| amount.blocks > 0);
-    sites.sort_by_key(|(Amount { bytes, blocks }, _)| {
-        std::cmp::Reverse(match options.sort {
-            Sort::Calls => (*blocks, *bytes),
-            _ => (*bytes, *blocks),
-        })
-    });
-    if sites.is_empty() {
+    let entries = entries(profile, options);
+    if entries.is_empty() {
         if options.sort == Sort::Live && profile.totals.allocs > 0 {
             writeln!(out, "\nAll blocks were freed.")?;
         }
         return Ok(());
     }
-    writeln!(out, "\n{title}, by allocation site:\n")?;
-    let (first, rest) = sites.split_at(options.top.min(sites.len()));
-    for (Amount { bytes, blocks }, site) in first {
-        let amount = format!(
-            "{} in {}",
-            counted(*bytes, "byte", "bytes"),
-            counted(*blocks, "block", "blocks")
-        );
-        writeln!(out, "  {amount}")?;
-        location(&site.location, "    ", "    ", options, out)?;
+    let by_stack = options.group_by == GroupBy::Stack && profile.stacks.are_whole;
+    let (group, noun, nouns) = match by_stack {
+        true => ("call stack", "more stack", "more stacks"),
+        false => ("allocation site", "more site", "more sites"),
+    };
+    writeln!(out, "\n{title}, by {group}:\n")?;
+    let (first, rest) = entries.split_at(options.top.min(entries.len()));
+    let (mut is_cut, mut has_others) = (false, false);
+    for Entry { amount, site, stack, others: (others, held) } in first {
+        writeln!(out, "  {}", held_in(*amount))?;
+        let lead = place::Lead { first: "    ", others: "    " };
+        is_cut |= place::write(&site.location, *stack, &profile.stacks, lead, options, out)?;
+        if *others > 0 {
+            let others = counted(*others, "more stack", "more stacks");
+            writeln!(out, "    ... and {others} with {}", held_in(*held))?;
+            has_others = true;
+        }
     }
     if !rest.is_empty() {
-        let bytes = rest.iter().map(|(amount, _)| amount.bytes).sum();
-        let blocks = rest.iter().map(|(amount, _)| amount.blocks).sum();
+        let bytes = rest.iter().map(|entry| entry.amount.bytes).sum();
+        let blocks = rest.iter().map(|entry| entry.amount.blocks).sum();
         writeln!(
             out,
-            "  ... and {} with {} in {}\n  (--top {} shows all)",
-            counted(rest.len() as u64, "more site", "more sites"),
-            counted(bytes, "byte", "bytes"),
-            counted(blocks, "block", "blocks"),
-            sites.len()
+            "  ... and {} with {}\n  (--top {} shows all)",
+            counted(rest.len() as u64, noun, nouns),
+            held_in(Amount { bytes, blocks }),
+            entries.len()
         )?;
     }
+    if has_others {
+        writeln!(out, "  (--group-by stack shows each stack)")?;
+    }
+    if is_cut {
+        writeln!(out, "  (--depth {} shows more of the stacks)", options.depth.max(1) * 4)?;
+    }
     Ok(())
+}
+
+fn held_in(Amount { bytes, blocks }: Amount) -> String {
+    format!("{} in {}", counted(bytes, "byte", "bytes"), counted(blocks, "block", "blocks"))
 }
 
 /// The faults.
@@ -166,7 +245,8 @@ fn faults(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Res
             FaultKind::UnknownFree => "Free of an address that was never allocated,",
             FaultKind::DuplicateAlloc => "Duplicate allocation of a live address,",
         };
-        write!(out, "  {what} {ptr:#x} (line {} of the trace", thousands(*line))?;
+        let unit = if profile.is_compact { "event" } else { "line" };
+        write!(out, "  {what} {ptr:#x} ({unit} {} of the trace", thousands(*line))?;
         match count {
             1 => writeln!(out, ")")?,
             count => writeln!(out, ", {} times)", thousands(*count))?,
@@ -182,8 +262,10 @@ fn faults(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Res
         let width = width.unwrap_or(0);
         for (role, at) in roles {
             if let Some(at) = at {
-                let lead = format!("    {role:width$} ");
-                location(at, &lead, &" ".repeat(lead.len()), options, out)?;
+                let first = format!("    {role:width$} ");
+                let others = " ".repeat(first.len());
+                let lead = place::Lead { first: &first, others: &others };
+                place::write(at, at.stack, &profile.stacks, lead, options, out)?;
             }
         }
     }
@@ -196,57 +278,6 @@ fn faults(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Res
         )?;
     }
     Ok(())
-}
-
-/// One line for each frame, the one of the allocation site first.
-fn location(
-    location: &Location,
-    lead: &str,
-    indent: &str,
-    options: &Options,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let place = &location.place;
-    let mark = if place.certainty == Certainty::Inferred { " (inferred)" } else { "" };
-    let Some(site) = location.frame() else {
-        let name = address(location, options);
-        return writeln!(out, "{lead}{name}{mark}");
-    };
-    // Frames of a runtime that were inlined into the site tell nothing of the program.
-    let begin = place.frames.iter().position(|frame| std::ptr::eq(frame, site)).unwrap_or(0);
-    let mut lead = lead;
-    let mut relation = "";
-    for frame in &place.frames[begin..] {
-        let text = format!("{relation}{}", function(frame));
-        let at = match (&frame.file, &place.module) {
-            (Some(file), _) => match frame.line {
-                Some(line) => format!("{}:{line}", shown(file, options)),
-                None => shown(file, options),
-            },
-            (None, _) => address(location, options),
-        };
-        if lead.len() + text.chars().count() + 4 + at.chars().count() + mark.len() <= WIDTH {
-            writeln!(out, "{lead}{text} at {at}{mark}")?;
-        } else {
-            writeln!(out, "{lead}{}", cut(&text, WIDTH - lead.len()))?;
-            writeln!(out, "{indent}  at {at}{mark}")?;
-        }
-        lead = indent;
-        relation = if frame.inlined { "inlined into " } else { "called from " };
-    }
-    Ok(())
-}
-
-/// A place of which nothing but the address is known.
-fn address(location: &Location, options: &Options) -> String {
-    match (&location.place.module, location.place.svma) {
-        (Some(module), Some(svma)) => format!("{}+{svma:#x}", shown(module, options)),
-        _ => printable(location.stated.as_bytes()),
-    }
-}
-
-fn function(frame: &Frame) -> String {
-    printable(frame.function.as_deref().unwrap_or("??").as_bytes())
 }
 
 /// A path as the reader would type it.

@@ -10,7 +10,7 @@ use mtr_format::text::meta::Meta;
 /// The `#` lines of a log; all absent in one of glibc's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
-    /// Version, for a log of libmtr.so.
+    /// Version, for a log or trace of libmtr.so.
     pub version: Option<u64>,
     /// ID of the log.
     pub id: Option<u64>,
@@ -31,6 +31,8 @@ pub struct Header {
     /// Recording waits for the program's own mtrace() (`true`) or begins with the first
     /// allocation (`false`).
     pub start_by_mtrace: Option<bool>,
+    /// The frees of a compact trace carry stacks.
+    pub frees_have_stacks: bool,
     /// Process ID and log of the parent, after fork.
     pub parent: Option<(u32, PathBuf)>,
     /// Log of the image before this one, after exec.
@@ -46,7 +48,9 @@ impl Header {
             }
         }
         match meta {
-            Meta::Version(version) => first(&mut self.version, || Some(version)),
+            Meta::Version(version) | Meta::TraceVersion(version) => {
+                first(&mut self.version, || Some(version));
+            }
             Meta::Id(id) => first(&mut self.id, || Some(id)),
             Meta::Session(id) => first(&mut self.session, || Some(id)),
             Meta::Pid(pid) => first(&mut self.pid, || u32::try_from(pid).ok()),
@@ -60,6 +64,7 @@ impl Header {
                 self.arguments =
                     words.split(|b| *b == b' ').map(|word| unescape(word).collect()).collect();
             }
+            Meta::FreesStacks => self.frees_have_stacks = true,
             Meta::StartByMtrace(by) => first(&mut self.start_by_mtrace, || Some(by)),
             Meta::Parent { pid, path: log, .. } => {
                 first(&mut self.parent, || Some((u32::try_from(pid).ok()?, path(log))));

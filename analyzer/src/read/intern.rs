@@ -8,9 +8,8 @@ use mtr_format::text::decode::{Op, Place};
 use mtr_format::text::escape::unescape;
 use mtr_format::text::meta::Meta;
 
-use super::header::path;
 use super::module_map::ModuleMap;
-use super::{Addressing, CallSite, CallSites, Kinds, Module, ModuleId, SiteId};
+use super::{Addressing, CallSite, CallSites, Kinds, ModuleId, SiteId};
 
 /// Smallest address that cannot be relative: no module is 4 GiB large.
 const SURELY_ABSOLUTE: u64 = 1 << 32;
@@ -108,22 +107,8 @@ impl Interner {
     }
 
     /// A `# module` or `# unload` line.
-    #[cold]
     pub(super) fn module(&mut self, meta: Meta<'_>) {
-        match meta {
-            Meta::Module { start, end, bias, build_id, path: file, name } => {
-                self.modules.load(Module {
-                    start,
-                    end,
-                    bias,
-                    build_id: from_hex(build_id),
-                    path: path(file),
-                    name: unescape(name).collect(),
-                });
-            }
-            Meta::Unload { start, end } => self.modules.unload(start, end),
-            _ => {}
-        }
+        self.modules.state(meta);
     }
 
     /// The site of a record.
@@ -257,12 +242,6 @@ impl Interner {
                 site.addressing = Addressing::Absolute;
             }
         }
-        CallSites { program: None, directory: None, modules: self.modules.all, sites }
+        CallSites { modules: self.modules.all, sites, ..CallSites::default() }
     }
-}
-
-/// The bytes of a build ID; the caller has checked the digits.
-fn from_hex(digits: &[u8]) -> Vec<u8> {
-    let value = |digit: u8| char::from(digit).to_digit(16).unwrap_or(0) as u8;
-    digits.chunks_exact(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect()
 }

@@ -7,14 +7,16 @@ pub mod lines; // bytes -> lines
 pub mod header; // what the `#` lines say of the process
 mod module_map; // and of what was loaded where
 mod intern; // place -> call site
-pub mod mtrace_text; // all of it: lines -> events and call sites
-mod ahead; // the same on a thread of its own
+pub mod trace; // a trace of either format, and reading one
+pub mod mtrace_text; // lines -> events and call sites
+pub mod compact; // words -> events and call stacks
+mod ahead; // reading on a thread of its own
 pub mod liveness; // whether the process still runs
 
 use std::path::PathBuf;
 
 pub use ahead::read_ahead;
-pub use mtrace_text::{Event, Log, read};
+pub use trace::{BadLine, Damage, Event, Holes, Log, Opened, read};
 
 /// A module as a trace states it (`# module` lines).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,35 @@ pub struct CallSite {
     pub kinds: Kinds,
 }
 
+/// Index into [`CallSites::stacks`].
+pub type StackId = u32;
+
+/// A call stack: the last link of it, and the stack that it continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StackNode {
+    /// The rest of the stack, towards the root. It stands before this one.
+    pub parent: Option<StackId>,
+    /// What is innermost.
+    pub link: Link,
+}
+
+/// One link of a call stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// The root of the stacks of the thread with this ID; no frame.
+    Thread(u32),
+    /// A call.
+    Call(SiteId),
+    /// Frames were left out here: the stack is deeper than the limit.
+    Cut,
+    /// What called this is not known: there is no unwind information, or it could not be read.
+    Ended,
+    /// The stack was not taken: a signal came while another was being taken.
+    NotTaken,
+    /// The trace does not say.
+    Unknown,
+}
+
 /// All that symbolization needs of a trace.
 #[derive(Debug, Clone, Default)]
 pub struct CallSites {
@@ -89,4 +120,6 @@ pub struct CallSites {
     pub modules: Vec<Module>,
     /// Distinct call sites.
     pub sites: Vec<CallSite>,
+    /// Distinct call stacks, of a trace that has them; then these are what events refer to.
+    pub stacks: Vec<StackNode>,
 }

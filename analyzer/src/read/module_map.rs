@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use mtr_format::text::escape::unescape;
+use mtr_format::text::meta::Meta;
+
+use super::header::path;
 use super::{Module, ModuleId};
 
 /// The modules that are loaded at one line of a log, and all that ever were.
@@ -16,6 +20,23 @@ pub(super) struct ModuleMap {
 }
 
 impl ModuleMap {
+    /// A `# module` or `# unload` line.
+    #[cold]
+    pub(super) fn state(&mut self, meta: Meta<'_>) {
+        match meta {
+            Meta::Module { start, end, bias, build_id, path: file, name } => self.load(Module {
+                start,
+                end,
+                bias,
+                build_id: from_hex(build_id),
+                path: path(file),
+                name: unescape(name).collect(),
+            }),
+            Meta::Unload { start, end } => self.unload(start, end),
+            _ => {}
+        }
+    }
+
     /// `# module`: it replaces what it overlaps.
     pub(super) fn load(&mut self, module: Module) {
         let (start, end) = (module.start, module.end);
@@ -52,6 +73,12 @@ impl ModuleMap {
     pub(super) fn named(&self, name: &[u8]) -> Option<ModuleId> {
         self.loaded.values().copied().filter(|id| self.all[*id as usize].name == name).max()
     }
+}
+
+/// The bytes of a build ID; the caller has checked the digits.
+fn from_hex(digits: &[u8]) -> Vec<u8> {
+    let value = |digit: u8| char::from(digit).to_digit(16).unwrap_or(0) as u8;
+    digits.chunks_exact(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect()
 }
 
 #[cfg(test)]

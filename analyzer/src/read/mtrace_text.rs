@@ -3,124 +3,17 @@
 use std::io::Read;
 use std::path::Path;
 
-use mtr_format::text::decode::{Line, Op};
+use mtr_format::text::decode::Line;
 use mtr_format::text::meta::Meta;
 
-use super::header::Header;
 use super::intern::Interner;
 use super::lines::{self, RawLine};
-use super::source::Source;
-use super::tail;
-use super::{Addressing, CallSites, SiteId};
+use super::trace::{BadLine, Event, Holes, Log};
+use super::{Addressing, CallSites};
 use crate::error::Error;
 
 /// Newest version of our logs that is understood.
 const NEWEST: u64 = 1;
-
-/// What happened, in the order of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A record.
-    Record {
-        /// What was done.
-        op: Op,
-        /// Who did it.
-        site: SiteId,
-        /// Line of the log, counted from 1.
-        line: u64,
-    },
-    /// A free of this block was going on when the process died: from here on it may be free.
-    Unpublished {
-        /// The block.
-        ptr: u64,
-    },
-}
-
-/// A line that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
-    /// Counted from 1.
-    pub line: u64,
-    /// Counted from 1.
-    pub column: usize,
-    /// What should have stood there.
-    pub expected: &'static str,
-    /// The line, cut to a length that fits a message.
-    pub text: String,
-}
-
-/// What is wrong with a log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Damage {
-    /// Lines that are none of the grammar.
-    pub malformed: u64,
-    /// The first of them.
-    pub first_malformed: Option<BadLine>,
-    /// Lines of which a part was never stored.
-    pub torn: u64,
-    /// The last line has no newline: it was cut, and is not counted.
-    pub cut: bool,
-    /// Records that the process could not write.
-    pub lost: u64,
-    /// Why it could not.
-    pub lost_errno: i32,
-    /// Why the tail beside the log was not used.
-    pub tail_ignored: Option<String>,
-}
-
-/// A log that has been read, but for its events.
-#[derive(Debug, Clone, Default)]
-pub struct Log {
-    /// What its `#` lines say of the process.
-    pub header: Header,
-    /// Its call sites and modules.
-    pub sites: CallSites,
-    /// Number of lines.
-    pub lines: u64,
-    /// Number of records.
-    pub records: u64,
-    /// `= Start` lines.
-    pub starts: u64,
-    /// The last mark was `= End`: recording was switched off.
-    pub ended: bool,
-    /// `# exit` was seen.
-    pub exited: bool,
-    /// The process was running when the log was opened.
-    pub running: bool,
-    /// A tail lies beside it: the process runs, or did not end normally.
-    pub had_tail: bool,
-    /// What is wrong with it.
-    pub damage: Damage,
-}
-
-/// What a hole in a log means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holes {
-    /// The process is gone: what was not stored never will be.
-    AreLosses,
-    /// The process is running: a line that was not stored when we looked may be the free that comes
-    /// before the next one. What stands before the first hole is one moment of the process.
-    AreTheEnd,
-}
-
-/// Reads the log at `path` and hands every event to `each`, in order. Of a running process it reads
-/// what was certain at one moment.
-pub fn read(path: &Path, each: impl FnMut(Event)) -> Result<Log, Error> {
-    // Asked before the log is opened: a process that ends meanwhile ran at the moment it shows.
-    let running = tail::head(path).is_ok_and(|head| head.is_running());
-    let mut source = Source::open(path)?;
-    let holes = if running { Holes::AreTheEnd } else { Holes::AreLosses };
-    let mut log = read_from(&mut source, path, lines::CHUNK, holes, each)?;
-    log.running = running;
-    let (lost, errno) = source.lost();
-    if lost > log.damage.lost {
-        log.damage.lost = lost;
-        log.damage.lost_errno = errno;
-    }
-    log.damage.tail_ignored = source.tail_ignored().map(String::from);
-    log.had_tail = source.had_tail();
-    Ok(log)
-}
 
 /// Reads a log from `input`; `path` is for messages.
 pub fn read_from(
@@ -171,18 +64,21 @@ pub fn read_from(
             }
             Line::Unpublished { ptr } => each(Event::Unpublished { ptr }),
             Line::Blank => {}
-            Line::Start => {
-                log.starts += 1;
-                log.ended = false;
-            }
-            Line::End => log.ended = true,
+            Line::Start => log.switch(true),
+            Line::End => log.switch(false),
             Line::Meta(meta) => {
                 if let Meta::Version(found) = meta
                     && found > NEWEST
                 {
                     return Err(Stop::NewerVersion { line: raw.number, found });
                 }
-                log.meta(meta, &mut interner);
+                match meta {
+                    Meta::Module { .. } | Meta::Unload { .. } => interner.module(meta),
+                    Meta::Version(_) => interner.state_ours(Addressing::Absolute),
+                    Meta::RelativeAddresses(true) => interner.state_ours(Addressing::Relative),
+                    _ => {}
+                }
+                log.state(meta);
             }
             Line::Malformed { expected, column } => {
                 log.damage.malformed += 1;
@@ -212,23 +108,6 @@ pub fn read_from(
         ..interner.finish()
     };
     Ok(log)
-}
-
-impl Log {
-    fn meta(&mut self, meta: Meta<'_>, interner: &mut Interner) {
-        match meta {
-            Meta::Module { .. } | Meta::Unload { .. } => interner.module(meta),
-            Meta::Lost { records, errno } => {
-                self.damage.lost = records;
-                self.damage.lost_errno = errno as i32;
-            }
-            Meta::Exit => self.exited = true,
-            Meta::Version(_) => interner.state_ours(Addressing::Absolute),
-            Meta::RelativeAddresses(true) => interner.state_ours(Addressing::Relative),
-            _ => {}
-        }
-        self.header.add(meta);
-    }
 }
 
 /// A line as a message can show it.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use mtr_format::compact::decode::is_trace;
 use mtr_format::tail as layout;
 use mtr_format::text::decode::Line;
 
@@ -17,10 +18,19 @@ pub enum Kind {
     Program,
     /// A log of libmtr.so.
     OurLog,
+    /// A compact trace of libmtr.so.
+    CompactTrace,
     /// A log of glibc's mtrace.
     GlibcLog,
-    /// The tail of a log; [`crate::read::tail`] finds it by the name of its log.
+    /// The tail of a log or trace; [`crate::read::tail`] finds it by the name of its log.
     Tail,
+}
+
+impl Kind {
+    /// Whether libmtr.so wrote it: its events are in the order of the calls.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Kind::OurLog | Kind::CompactTrace)
+    }
 }
 
 /// Bytes looked at.
@@ -47,7 +57,10 @@ pub fn sniff(path: &Path) -> Result<Kind, Error> {
         Ok(kind) => Ok(kind),
         // All that a killed process recorded may be in its tail still.
         Err(_) if front.iter().all(|b| *b == 0) && tail::tail_path(path).exists() => {
-            Ok(Kind::OurLog)
+            match tail::head(path) {
+                Ok(head) if head.is_compact => Ok(Kind::CompactTrace),
+                _ => Ok(Kind::OurLog),
+            }
         }
         Err(found) => Err(Error::NotATrace { path: path.into(), found: found.into() }),
     }
@@ -71,6 +84,9 @@ fn kind_of(front: &[u8]) -> Result<Kind, &'static str> {
     }
     if let Some((_, found)) = OTHERS.iter().find(|(magic, _)| front.starts_with(magic)) {
         return Err(found);
+    }
+    if is_trace(front) {
+        return Ok(Kind::CompactTrace);
     }
     let text = &front[front.iter().take_while(|b| **b == 0).count()..];
     if text.starts_with(b"# mtr log ") {
@@ -96,12 +112,14 @@ fn kind_of(front: &[u8]) -> Result<Kind, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read::compact::writer::Writer;
 
     #[test]
     fn the_first_bytes_tell() {
         assert_eq!(kind_of(b"\x7fELF\x02\x01"), Ok(Kind::Program));
         assert_eq!(kind_of(b"# mtr log 1\n"), Ok(Kind::OurLog));
         assert_eq!(kind_of(b"\0\0\0# mtr log 1\n"), Ok(Kind::OurLog));
+        assert_eq!(kind_of(&Writer::new().bytes()), Ok(Kind::CompactTrace));
         assert_eq!(kind_of(b"MTRTAIL1\0\0"), Ok(Kind::Tail));
         assert_eq!(kind_of(b"= Start\n"), Ok(Kind::GlibcLog));
         assert_eq!(kind_of(b"@ ./t:[0x1157] + 0x10 0x20\n"), Ok(Kind::GlibcLog));

@@ -24,6 +24,8 @@ pub struct Source {
     length: u64,
     /// Positions behind this one are not read: a process may go on writing meanwhile.
     end: u64,
+    /// Bytes that belong together: those of a word in a compact trace, else 1.
+    unit: u64,
     /// What was opened is a pipe or the like: no positions, no tail.
     stream: bool,
 }
@@ -40,16 +42,20 @@ impl Source {
         let metadata = file.metadata().map_err(unreadable)?;
         let length = metadata.len();
         let (mut tail, mut tail_ignored, mut had_tail) = (Tail::default(), None, false);
+        let mut unit = 1;
         if metadata.is_file() {
             match tail::beside(path, &file).map_err(unreadable)? {
                 None => {}
-                Some(Ok((found, _))) => (tail, had_tail) = (found, true),
+                Some(Ok((found, head))) => {
+                    (tail, had_tail) = (found, true);
+                    unit = if head.is_compact { tail::WORD as u64 } else { 1 };
+                }
                 Some(Err(reason)) => tail_ignored = Some(reason),
             }
         }
         let end = length.max(tail.end());
         let stream = !metadata.is_file();
-        Ok(Source { file, tail, tail_ignored, had_tail, position: 0, length, end, stream })
+        Ok(Source { file, tail, tail_ignored, had_tail, position: 0, length, end, unit, stream })
     }
 
     /// Position of the next byte.
@@ -90,8 +96,8 @@ impl Read for Source {
         };
         let count = match read {
             0 => {
-                // Behind the end of the file there is nothing but the tail. One NUL stands for
-                // all up to its next block.
+                // Behind the end of the file there is nothing but the tail. One NUL, or those of
+                // one word, stands for all up to its next block.
                 self.length = self.length.min(self.position);
                 match self.tail.next(self.position) {
                     None => {
@@ -99,9 +105,15 @@ impl Read for Source {
                         return Ok(0);
                     }
                     Some(next) if next > self.position => {
-                        out[0] = 0;
-                        self.position = next;
-                        return Ok(1);
+                        let rest =
+                            (self.unit - self.position % self.unit).min(next - self.position);
+                        let count = (rest as usize).min(wanted);
+                        out[..count].fill(0);
+                        self.position = match count as u64 == rest {
+                            true => next,
+                            false => self.position + count as u64,
+                        };
+                        return Ok(count);
                     }
                     Some(_) => {
                         out.fill(0);

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use mtr_format::compact::decode::{Decoder, Record, is_trace, words};
+use mtr_format::compact::word;
 use mtr_format::tail as layout;
 use mtr_format::text::meta::Meta;
 
@@ -25,6 +27,9 @@ pub struct Tail {
     /// block are left out.
     blocks: Vec<(u64, Vec<u8>)>,
 }
+
+/// Bytes of a word of a compact trace.
+pub(super) const WORD: usize = 8;
 
 /// The name of the tail of `log`.
 pub fn tail_path(log: &Path) -> PathBuf {
@@ -109,6 +114,13 @@ impl Tail {
         }
     }
 
+    /// The last word of a block may end in NULs, which are its own.
+    fn complete_words(&mut self) {
+        for (_, bytes) in &mut self.blocks {
+            bytes.resize(bytes.len().next_multiple_of(WORD), 0);
+        }
+    }
+
     /// First position behind all that the tail holds.
     pub fn end(&self) -> u64 {
         self.blocks.iter().map(|(position, bytes)| position + bytes.len() as u64).max().unwrap_or(0)
@@ -187,7 +199,7 @@ pub fn head(log: &Path) -> io::Result<Head> {
 /// log or a damaged one is the error of the inner result: the log can be read without it.
 pub fn beside(log: &Path, file: &File) -> io::Result<Option<Result<(Tail, Head), String>>> {
     let path = tail_path(log);
-    let tail = match Tail::read(&path) {
+    let mut tail = match Tail::read(&path) {
         Ok(tail) => tail,
         Err(Error::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
@@ -206,6 +218,9 @@ pub fn beside(log: &Path, file: &File) -> io::Result<Option<Result<(Tail, Head),
     Ok(Some(match stated.id {
         Some(id) if id == tail.id => {
             tail.lay_over(0, &mut head);
+            if stated.is_compact {
+                tail.complete_words();
+            }
             Ok((tail, Head::parse(&head)))
         }
         Some(id) => Err(format!(
@@ -230,13 +245,22 @@ pub struct Head {
     pub started: Option<(u64, u64)>,
     /// Second value of `# started`.
     pub ticks: Option<u64>,
+    /// It is a compact trace.
+    pub is_compact: bool,
 }
 
 impl Head {
-    /// Reads the `#` lines among `bytes`, the front of a log.
+    /// Reads the `#` lines among `bytes`, the front of a log or trace.
     pub fn parse(bytes: &[u8]) -> Head {
+        match is_trace(bytes) {
+            true => Head { is_compact: true, ..Head::of_text(&text_of(bytes)) },
+            false => Head::of_text(bytes),
+        }
+    }
+
+    fn of_text(text: &[u8]) -> Head {
         let mut head = Head::default();
-        for line in bytes.split(|b| *b == b'\n') {
+        for line in text.split(|b| *b == b'\n') {
             match Meta::parse(line) {
                 _ if !line.starts_with(b"#") => {}
                 Ok(Meta::Id(id)) => head.id = head.id.or(Some(id)),
@@ -256,6 +280,20 @@ impl Head {
     pub fn is_running(&self) -> bool {
         matches!((self.pid, self.ticks), (Some(pid), Some(ticks)) if liveness::is_running(pid, ticks))
     }
+}
+
+/// The text among the words of a compact trace.
+fn text_of(bytes: &[u8]) -> Vec<u8> {
+    let (mut decoder, mut text) = (Decoder::new(), Vec::new());
+    for word in words(bytes) {
+        match decoder.push(word) {
+            Some(Record::Text(piece)) => text.extend_from_slice(piece.bytes()),
+            // A line must not look complete because its rest is missing.
+            _ if word == 0 => text.push(0),
+            _ => {}
+        }
+    }
+    text
 }
 
 /// What [`absorb`] did.
@@ -287,22 +325,46 @@ pub fn absorb(log: &Path) -> Result<Absorbed, Error> {
     if head.is_running() {
         return Ok(Absorbed::StillRunning);
     }
+    // A hole in the tail says nothing of the log.
     for (position, block) in &tail.blocks {
-        let mut index = 0;
-        // Runs without NULs: a NUL in the tail says nothing of the log.
-        for run in block.split(|b| *b == 0) {
-            if !run.is_empty() {
-                file.write_all_at(run, position + index).map_err(failed)?;
-            }
-            index += run.len() as u64 + 1;
+        let holes = if head.is_compact { WORD } else { 1 };
+        for (index, run) in runs(block, holes) {
+            file.write_all_at(run, position + index as u64).map_err(failed)?;
         }
     }
     if tail.lost > 0 {
-        state_loss(&file, &tail).map_err(failed)?;
+        let stated = if head.is_compact { state_loss_in_words } else { state_loss };
+        stated(&file, &tail).map_err(failed)?;
     }
     let path = tail_path(log);
     fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
     Ok(Absorbed::Done)
+}
+
+/// What `block` holds between its holes, which are so many NULs at a multiple of their number, and
+/// where each run begins.
+fn runs(block: &[u8], hole: usize) -> impl Iterator<Item = (usize, &[u8])> {
+    let is_hole = |unit: &[u8]| unit.iter().all(|b| *b == 0);
+    let mut index = 0;
+    std::iter::from_fn(move || {
+        let rest = block.get(index..)?;
+        let begin = index + rest.chunks(hole).take_while(|unit| is_hole(unit)).count() * hole;
+        let rest = block.get(begin..).filter(|rest| !rest.is_empty())?;
+        let length = rest.chunks(hole).take_while(|unit| !is_hole(unit)).count() * hole;
+        let run = &rest[..length.min(rest.len())];
+        index = begin + run.len();
+        Some((begin, run))
+    })
+}
+
+/// As [`state_loss`], for a compact trace.
+fn state_loss_in_words(file: &File, tail: &Tail) -> io::Result<()> {
+    let end = file.metadata()?.len().next_multiple_of(WORD as u64);
+    let line = format!("# lost {} {}\n", tail.lost, tail.lost_errno);
+    let mut bytes = word::first(word::Tag::Text as u8, line.len() as u32, 0).to_le_bytes().to_vec();
+    let pieces = line.as_bytes().chunks(word::TEXT_BYTES);
+    bytes.extend(pieces.flat_map(|piece| word::text(piece).to_le_bytes()));
+    file.write_all_at(&bytes, end)
 }
 
 /// Only the tail's header knew of the records lost last.

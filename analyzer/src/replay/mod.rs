@@ -77,6 +77,11 @@ impl Replay {
         let (op, site, line) = match event {
             Event::Record { op, site, line } => (op, site, line),
             Event::Unpublished { ptr } => return self.live.announce(ptr),
+            Event::Time { nanoseconds } => return self.peak.go_on(nanoseconds),
+            Event::Resident { bytes } => {
+                self.totals.resident = self.totals.resident.max(bytes);
+                return;
+            }
         };
         match op {
             Op::Alloc { ptr: 0, size } => self.totals.fail(size),

@@ -9,6 +9,9 @@ pub struct Peak {
     pub blocks: u64,
     /// Line of the log that reached it; 0 when nothing was ever live.
     pub line: u64,
+    /// Nanoseconds since the trace began, as of the last sample before; `None` without samples.
+    pub time: Option<u64>,
+    now: Option<u64>,
     live: u64,
     generation: u64,
 }
@@ -21,12 +24,18 @@ impl Peak {
         self.generation
     }
 
+    /// The time at which what follows happens.
+    pub(super) fn go_on(&mut self, nanoseconds: u64) {
+        self.now = Some(nanoseconds);
+    }
+
     #[inline]
     pub(super) fn raise(&mut self, size: u64, line: u64) {
         self.live = self.live.saturating_add(size);
         if self.live > self.bytes {
             self.bytes = self.live;
             self.line = line;
+            self.time = self.now;
             self.generation += 1;
         }
     }

@@ -22,6 +22,8 @@ pub struct Totals {
     pub live_blocks: u64,
     /// Requested bytes live at the end.
     pub live_bytes: u64,
+    /// Most resident bytes of the process, where the trace has samples of them; else 0.
+    pub resident: u64,
 }
 
 impl Totals {

@@ -5,6 +5,8 @@
 pub enum Meta<'a> {
     /// `# mtr log VERSION`.
     Version(u64),
+    /// `# mtr trace VERSION`, in a compact trace.
+    TraceVersion(u64),
     /// `# id HEX`.
     Id(u64),
     /// `# session HEX`.
@@ -70,6 +72,8 @@ pub enum Meta<'a> {
         /// Why.
         errno: u64,
     },
+    /// `# frees stacks`: the FREE words of a compact trace carry stacks.
+    FreesStacks,
     /// `# exit`.
     Exit,
     /// A comment, or a line of a newer version.
@@ -84,10 +88,12 @@ impl<'a> Meta<'a> {
         let mut values = Values { rest: text };
         match values.word() {
             b"mtr" => match values.word() {
-                b"log" => values.number().map(Meta::Version),
-                _ => return Ok(Meta::Unknown),
-            }
-            .ok_or("\"# mtr log\" and a version"),
+                b"log" => values.number().map(Meta::Version).ok_or("\"# mtr log\" and a version"),
+                b"trace" => {
+                    values.number().map(Meta::TraceVersion).ok_or("\"# mtr trace\" and a version")
+                }
+                _ => Ok(Meta::Unknown),
+            },
             b"id" => values.hex().map(Meta::Id).ok_or("\"# id\" and 16 hex digits"),
             b"session" => values.hex().map(Meta::Session).ok_or("\"# session\" and hex digits"),
             b"pid" => values.number().map(Meta::Pid).ok_or("\"# pid\" and a process ID"),
@@ -110,6 +116,7 @@ impl<'a> Meta<'a> {
             b"module" => module(&mut values).ok_or("\"# module START END BIAS BUILDID PATH NAME\""),
             b"unload" => unload(&mut values).ok_or("\"# unload START END\""),
             b"lost" => lost(&mut values).ok_or("\"# lost RECORDS ERRNO\""),
+            b"frees" if values.rest == b"stacks" => Ok(Meta::FreesStacks),
             b"exit" => Ok(Meta::Exit),
             _ => Ok(Meta::Unknown),
         }
@@ -199,8 +206,10 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 12] = [
+        let lines: [(&str, Meta<'_>); 14] = [
             ("# mtr log 1", Meta::Version(1)),
+            ("# mtr trace 1", Meta::TraceVersion(1)),
+            ("# frees stacks", Meta::FreesStacks),
             ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),
             ("# pid 4711", Meta::Pid(4711)),
             (

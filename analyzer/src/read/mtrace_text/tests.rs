@@ -1,5 +1,7 @@
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
+use crate::read::{Damage, SiteId};
 
 fn read_text(text: &[u8], chunk: usize) -> (Log, Vec<Event>) {
     let mut events = Vec::new();
@@ -14,7 +16,7 @@ fn sites_of(events: &[Event]) -> Vec<SiteId> {
         .iter()
         .filter_map(|event| match event {
             Event::Record { site, .. } => Some(*site),
-            Event::Unpublished { .. } => None,
+            _ => None,
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 use super::*;
 use std::io::Read;
 
+use crate::read::compact::writer::Writer;
 use crate::read::source::Source;
 
 const SIZE: u64 = 64;
@@ -118,4 +119,55 @@ fn the_tail_of_a_running_process_is_left_alone() {
     let (_folder, log) = cut_log(head.as_bytes(), 0);
     assert_eq!(absorb(&log).unwrap(), Absorbed::StillRunning);
     assert!(tail_path(&log).exists());
+}
+
+/// A compact trace whose last word ends in NULs, and its bytes.
+fn compact() -> Vec<u8> {
+    let mut trace = Writer::default();
+    trace.text(b"# mtr trace 1\n# id 0000000000001234\n# session ff\n");
+    for block in 1..40 {
+        trace.free(0, block << 4);
+    }
+    trace.words.push(0); // a place that was never filled
+    trace.words.push(0x123 << 4 | 6);
+    trace.bytes()
+}
+
+#[test]
+fn a_compact_trace_and_its_tail_are_read_as_one_wherever_it_was_cut() {
+    let trace = compact();
+    for written in (0..=trace.len()).step_by(3) {
+        let (_folder, log) = cut_log(&trace, written);
+        assert_eq!(read_all(&log), trace, "cut at {written}");
+        let head = head(&log).unwrap();
+        assert!(head.is_compact && head.session == Some(0xff), "cut at {written}");
+    }
+}
+
+#[test]
+fn absorbing_completes_a_compact_trace() {
+    let trace = compact();
+    for written in [0, 8, 60, 64, 100, trace.len()] {
+        let (_folder, log) = cut_log(&trace, written);
+        assert_eq!(absorb(&log).unwrap(), Absorbed::Done);
+        assert_eq!(fs::read(&log).unwrap(), trace);
+    }
+}
+
+#[test]
+fn words_behind_a_gap_of_the_file_stay_words() {
+    let trace = compact();
+    let (_folder, log) = cut_log(&trace[..64], 61);
+    // The next block but two; what lies between was never written.
+    let blocks: [(u64, &[u8]); 2] = [(0, &trace[..64]), (3, &trace[64..72])];
+    fs::write(tail_path(&log), tail_file(0x1234, &blocks)).unwrap();
+    for size in [1, 5, 8, 4096] {
+        let mut source = Source::open(&log).unwrap();
+        let (mut bytes, mut piece) = (Vec::new(), vec![0; size]);
+        while let read @ 1.. = source.read(&mut piece).unwrap() {
+            bytes.extend_from_slice(&piece[..read]);
+        }
+        let words = bytes.chunks(WORD).filter(|word| **word != [0; WORD]);
+        assert_eq!(words.collect::<Vec<_>>().concat(), trace[..72], "{size}");
+    }
 }

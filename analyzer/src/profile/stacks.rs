@@ -1,0 +1,109 @@
+//! Call stacks: which calls they are made of, and which frame names the allocation site.
+
+use super::runtime::is_runtime;
+use super::{Frame, Link, Place, SiteId, StackId, StackNode};
+
+/// A call, and what to call it where nothing is known of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Call {
+    /// Module, address, frames.
+    pub place: Place,
+    /// The place as the trace states it: `object+0xaddr`.
+    pub stated: String,
+}
+
+/// The call stacks of a profile.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stacks {
+    /// Distinct calls.
+    pub calls: Vec<Call>,
+    /// Distinct stacks, each with its innermost link and the stack that it continues.
+    pub nodes: Vec<StackNode>,
+    /// They are whole; else each is the one call that the trace states.
+    pub are_whole: bool,
+}
+
+/// A step from the innermost frame of a stack towards its root.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step<'a> {
+    /// A frame; those that inlining merged into one call are steps of their own.
+    Frame(StackFrame<'a>),
+    /// Frames were left out here.
+    Cut,
+    /// The rest is not known.
+    Ended,
+    /// The stack was not taken.
+    NotTaken,
+}
+
+/// A frame of a stack.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StackFrame<'a> {
+    /// Its call.
+    pub call: &'a Call,
+    /// Index of the call.
+    pub call_id: SiteId,
+    /// Its index among the frames of the call.
+    pub index: usize,
+    /// The frame; `None` where only the address is known.
+    pub frame: Option<&'a Frame>,
+    /// It belongs to a runtime.
+    pub is_runtime: bool,
+}
+
+impl Stacks {
+    /// All steps of a stack, innermost first.
+    pub fn steps(&self, stack: StackId) -> impl Iterator<Item = Step<'_>> {
+        // A function `main` made by rustc, which has no source.
+        let mut is_in_lang_start = false;
+        let next = |node: &&StackNode| self.nodes.get(node.parent? as usize);
+        std::iter::successors(self.nodes.get(stack as usize), next).flat_map(move |node| {
+            let (mark, call_id) = match node.link {
+                Link::Call(id) => (None, id),
+                Link::Cut => (Some(Step::Cut), 0),
+                Link::Ended => (Some(Step::Ended), 0),
+                Link::NotTaken => (Some(Step::NotTaken), 0),
+                Link::Thread(_) | Link::Unknown => (None, SiteId::MAX),
+            };
+            let call = self.calls.get(call_id as usize).filter(|_| mark.is_none());
+            let count = call.map_or(0, |call| call.place.frames.len().max(1));
+            let was_in_lang_start = is_in_lang_start;
+            if let Some(call) = call {
+                is_in_lang_start = call.place.frames.iter().any(is_lang_start);
+            }
+            let frames = (0..count).filter_map(move |index| {
+                let call = call?;
+                let frame = call.place.frames.get(index);
+                let is_shim = was_in_lang_start && frame.is_some_and(is_bare_main);
+                let is_runtime = is_shim || is_runtime(call.place.module.as_deref(), frame);
+                Some(Step::Frame(StackFrame { call, call_id, index, frame, is_runtime }))
+            });
+            mark.into_iter().chain(frames)
+        })
+    }
+
+    /// The frame that names the allocation site: the innermost one that does not belong to a
+    /// runtime, else the innermost one.
+    pub fn site(&self, stack: StackId) -> Option<StackFrame<'_>> {
+        let mut innermost = None;
+        for step in self.steps(stack) {
+            match step {
+                Step::Frame(frame) if !frame.is_runtime => return Some(frame),
+                Step::Frame(frame) => {
+                    innermost.get_or_insert(frame);
+                }
+                _ => {}
+            }
+        }
+        innermost
+    }
+}
+
+fn is_lang_start(frame: &Frame) -> bool {
+    let function = frame.function.as_deref().unwrap_or_default();
+    function.starts_with("std::rt::lang_start") || function.starts_with("lang_start")
+}
+
+fn is_bare_main(frame: &Frame) -> bool {
+    frame.file.is_none() && frame.function.as_deref() == Some("main")
+}
