@@ -36,8 +36,7 @@ fn define(wanted: u32) {
     for (index, segment) in HOT.segments.iter().enumerate() {
         match segment.compare_exchange(0, CLAIMED, order, otherwise) {
             Ok(_) => {
-                let base = u64::from(wanted - 1) << 6;
-                words::record(&[base | (index as u64) << 4 | Tag::Segment as u64]);
+                words::event(word::first(Tag::Segment as u8, index as u32, wanted - 1));
                 segment.store(wanted, Ordering::Release);
                 return;
             }
