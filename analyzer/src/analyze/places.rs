@@ -19,8 +19,7 @@ impl Places {
     /// `places` are those of the call sites.
     pub(super) fn new(sites: &CallSites, places: Vec<Place>) -> Places {
         let calls = sites.sites.iter().zip(places);
-        let calls: Vec<Call> =
-            calls.map(|(site, place)| Call { place, stated: stated(site) }).collect();
+        let calls: Vec<Call> = calls.map(|(site, place)| Call::new(place, stated(site))).collect();
         let are_whole = !sites.stacks.is_empty();
         let (nodes, ids) = match are_whole {
             true => without_threads(&sites.stacks),
@@ -48,7 +47,7 @@ impl Places {
     pub(super) fn location(&self, id: SiteId) -> Location {
         let stack = self.stack(id);
         if let Some(site) = stack.and_then(|stack| self.stacks.site(stack)) {
-            let Call { place, stated } = site.call.clone();
+            let Call { place, stated, .. } = site.call.clone();
             return Location { place, stated, stack };
         }
         let node = stack.and_then(|stack| self.stacks.nodes.get(stack as usize));

@@ -10,6 +10,20 @@ pub struct Call {
     pub place: Place,
     /// The place as the trace states it: `object+0xaddr`.
     pub stated: String,
+    /// For each frame whether it belongs to a runtime; one answer for a call without frames.
+    pub is_runtime: Vec<bool>,
+}
+
+impl Call {
+    /// A call with this place.
+    pub fn new(place: Place, stated: String) -> Call {
+        let module = place.module.as_deref();
+        let is_runtime = match &place.frames[..] {
+            [] => vec![is_runtime(module, None)],
+            frames => frames.iter().map(|frame| is_runtime(module, Some(frame))).collect(),
+        };
+        Call { place, stated, is_runtime }
+    }
 }
 
 /// The call stacks of a profile.
@@ -75,7 +89,7 @@ impl Stacks {
                 let call = call?;
                 let frame = call.place.frames.get(index);
                 let is_shim = was_in_lang_start && frame.is_some_and(is_bare_main);
-                let is_runtime = is_shim || is_runtime(call.place.module.as_deref(), frame);
+                let is_runtime = is_shim || call.is_runtime.get(index).is_some_and(|is| *is);
                 Some(Step::Frame(StackFrame { call, call_id, index, frame, is_runtime }))
             });
             mark.into_iter().chain(frames)

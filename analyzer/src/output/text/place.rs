@@ -62,6 +62,7 @@ fn whole(stack: StackId, stacks: &Stacks, lines: &mut Lines<'_, impl Write>) -> 
         let frame = match step {
             Step::Frame(frame) => frame,
             _ if shown == 0 => continue,
+            _ if shown >= lines.options.depth.max(1) => return Ok(true),
             Step::Cut => {
                 lines.remark("... frames left out ...")?;
                 inner = None;

@@ -179,22 +179,16 @@ fn notes_are_broken_at_eighty_columns_and_cannot_move_the_cursor() {
 
 /// Two stacks that lead to `make`: one through the STL and operator new, one that is cut.
 fn with_stacks() -> Profile {
-    let call = |module: &str, frames: &[(&str, &str, bool)]| Call {
-        place: Place {
-            module: Some(module.into()),
-            svma: Some(0x1157),
-            frames: frames
-                .iter()
-                .map(|(function, file, inlined)| Frame {
-                    function: Some((*function).into()),
-                    file: (!file.is_empty()).then(|| file.into()),
-                    line: (!file.is_empty()).then_some(7),
-                    inlined: *inlined,
-                })
-                .collect(),
-            ..Place::default()
-        },
-        stated: String::new(),
+    let call = |module: &str, frames: &[(&str, &str, bool)]| {
+        let frame = |(function, file, inlined): &(&str, &str, bool)| Frame {
+            function: Some((*function).into()),
+            file: (!file.is_empty()).then(|| file.into()),
+            line: (!file.is_empty()).then_some(7),
+            inlined: *inlined,
+        };
+        let frames = frames.iter().map(frame).collect();
+        let module = Some(module.into());
+        Call::new(Place { module, frames, svma: Some(0x1157), ..Place::default() }, String::new())
     };
     let (own, cpp) = ("/home/ann/t", "/usr/lib/libstdc++.so.6");
     let calls = vec![
