@@ -55,7 +55,7 @@ impl Count {
 
 /// Addresses are random enough for one multiplication.
 #[derive(Default)]
-struct AddressHasher(u64);
+pub(super) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn write(&mut self, _: &[u8]) {

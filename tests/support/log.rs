@@ -134,7 +134,12 @@ impl Log {
         let mut bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let tail = std::fs::read(tail_of(path)).ok();
         if let Some(tail) = &tail {
-            lay_over(&mut bytes, tail).map_err(|e| format!("{}: {e}", tail_of(path).display()))?;
+            let name = tail_of(path);
+            let id = lay_over(&mut bytes, tail).map_err(|e| format!("{}: {e}", name.display()))?;
+            let id = format!("# id {id:016x}\n");
+            if !bytes.windows(id.len()).take(4096).any(|w| w == id.as_bytes()) {
+                return Err(format!("{}: the tail is that of another log: {id}", name.display()));
+            }
         }
         let mut log = Log {
             path: path.to_owned(),
@@ -373,14 +378,13 @@ impl Log {
     }
 }
 
-/// Lays the blocks of a tail over a log.
-fn lay_over(log: &mut Vec<u8>, tail: &[u8]) -> Result<(), String> {
+/// Lays the blocks of a tail over a log (or a trace). Returns the ID of the log that it belongs to.
+pub(super) fn lay_over(log: &mut Vec<u8>, tail: &[u8]) -> Result<u64, String> {
     let u64_at = |at: usize| u64::from_le_bytes(tail[at..at + 8].try_into().unwrap());
     let u32_at = |at: usize| u32::from_le_bytes(tail[at..at + 4].try_into().unwrap()) as usize;
     if tail.len() < 4096 || &tail[..8] != b"MTRTAIL1" {
         return Err("this is no tail".into());
     }
-    let id = format!("# id {:016x}\n", u64_at(8));
     let (size, count) = (u32_at(16), u32_at(20));
     if !size.is_power_of_two() || tail.len() < 4096 + size * count {
         return Err(format!("{count} blocks of {size} bytes in {} bytes", tail.len()));
@@ -401,10 +405,7 @@ fn lay_over(log: &mut Vec<u8>, tail: &[u8]) -> Result<(), String> {
             log[position + index] = *byte;
         }
     }
-    match log.windows(id.len()).take(4096).any(|w| w == id.as_bytes()) {
-        true => Ok(()),
-        false => Err(format!("the tail is that of another log: {id}")),
-    }
+    Ok(u64_at(8))
 }
 
 /// The address of a free or realloc whose line had not been begun: `... - PTR` or `... < PTR`.
@@ -441,7 +442,7 @@ fn size(word: &[u8]) -> Option<u64> {
     if word == b"0" { Some(0) } else { hex(word.strip_prefix(b"0x")?) }
 }
 
-fn number(word: &[u8]) -> Option<u64> {
+pub(super) fn number(word: &[u8]) -> Option<u64> {
     match word.strip_prefix(b"0x") {
         Some(digits) => hex(digits),
         None => std::str::from_utf8(word).ok()?.parse().ok(),

@@ -12,6 +12,8 @@ mod golden;
 mod log;
 mod report;
 mod tools;
+mod trace;
+mod trace_checker;
 mod traced;
 
 pub(crate) use checker::{Count, check_order};
@@ -21,4 +23,6 @@ pub(crate) use golden::compare_with_golden;
 pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, tail_of};
 pub(crate) use report::{Report, Summary, mtr_report};
 pub(crate) use tools::{Location, Script, addr2line, find_tool, mtrace_script, need, skip};
+pub(crate) use trace::{Event, Info, Kind, Stack, Trace, traces_beside};
+pub(crate) use trace_checker::{TraceCount, check_trace_order};
 pub(crate) use traced::{Run, Traced, clean_command, library, mtr_run, run_plain};

@@ -1,6 +1,6 @@
 //! Runs programs, plain or under libmtr.so.
 
-use super::{Folder, Log};
+use super::{Folder, Log, Trace};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,15 @@ impl Traced {
         let mut command = clean_command(program);
         command.env("LD_PRELOAD", library()).env("MALLOC_TRACE", &log);
         Traced { command, log }
+    }
+
+    /// `program` with a compact trace in `folder/trace.mtr`; it runs in `folder`.
+    pub(crate) fn compact(folder: &Folder, program: impl AsRef<OsStr>) -> Self {
+        let trace = folder.join("trace.mtr");
+        let mut command = clean_command(program);
+        command.env("LD_PRELOAD", library()).env("MTR_OUTPUT", &trace);
+        command.env("MTR_TRACE_FORMAT", "compact").current_dir(folder.path());
+        Traced { command, log: trace }
     }
 
     pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -128,6 +137,12 @@ impl Run {
     #[track_caller]
     pub(crate) fn log(&self) -> Log {
         Log::read(&self.path).unwrap_or_else(|e| panic!("{e}\n{}", self.description()))
+    }
+
+    /// Its compact trace, read by the tests' own decoder.
+    #[track_caller]
+    pub(crate) fn trace(&self) -> Trace {
+        Trace::read(&self.path).unwrap_or_else(|e| panic!("{e}\n{}", self.description()))
     }
 
     /// What was run and what became of it.

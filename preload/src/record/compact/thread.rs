@@ -164,18 +164,19 @@ extern "C" fn give_back(state: *mut c_void) {
     let state = state.cast::<State>();
     arch::set_thread_state(null_mut());
     // SAFETY: the state of the thread that ends; it is not in use: no hook is below us on the stack.
-    let inner = unsafe {
-        // The next thread has another root, so nothing of this could serve it.
-        (*state).root = 0;
-        (*state).nodes.forget();
-        (*state).infos.forget();
-        (*state).bounds = unwind::Stack::NEW;
-        (*state).last.clear();
-        (*state).inner.replace(null_mut())
-    };
+    let inner = unsafe { (*state).inner.replace(null_mut()) };
     for state in [state, inner] {
         if state.is_null() {
             continue;
+        }
+        // The next thread has another root and another stack, so nothing of this could serve it.
+        // SAFETY: as above; `inner` is in use only while `state` is.
+        unsafe {
+            (*state).root = 0;
+            (*state).nodes.forget();
+            (*state).infos.forget();
+            (*state).bounds = unwind::Stack::NEW;
+            (*state).last.clear();
         }
         let is_kept = POOL.iter().any(|place| {
             place.compare_exchange(null_mut(), state, Ordering::AcqRel, Ordering::Relaxed).is_ok()
