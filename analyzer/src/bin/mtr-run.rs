@@ -53,7 +53,7 @@ struct Arguments {
 }
 
 /// What is written when nothing else is asked for.
-const DEFAULT_FORMAT: TraceFormat = TraceFormat::Mtrace;
+const DEFAULT_FORMAT: TraceFormat = TraceFormat::Compact;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum TraceFormat {
