@@ -159,7 +159,7 @@ impl Decoder {
     }
 
     /// Takes the next word; the record that it completes, if any.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, word: u64) -> Option<Record> {
         let tag = (word & 15) as u8;
         if tag == 0 {
@@ -190,6 +190,7 @@ impl Decoder {
     }
 
     /// The first word of a record that is no event in one word.
+    #[inline(never)]
     fn begin(&mut self, tag: u8, word: u64) -> Option<Record> {
         let (a, b) = (a(word), b(word));
         let is_id = |id: u64| (1..=u64::from(MAX_ID)).contains(&id);
@@ -215,6 +216,7 @@ impl Decoder {
     }
 
     /// A word with tag 0.
+    #[inline(never)]
     fn go_on(&mut self, word: u64) -> Option<Record> {
         let value = word >> 4;
         match self.pending {

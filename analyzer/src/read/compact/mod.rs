@@ -126,49 +126,57 @@ struct Reader {
 
 impl Reader {
     /// What a record means; definitions are kept.
-    #[inline]
+    #[inline(always)]
     fn event(&mut self, record: Record) -> Option<Event> {
-        let (op, site) = match record {
+        match record {
             Record::Alloc { info, ptr } => {
-                let info = self.info(info)?;
-                let op = match info.family {
-                    Family::Realloc if self.reallocs > 0 => {
-                        self.reallocs -= 1;
-                        Op::ReallocTo { ptr, size: info.size }
-                    }
-                    _ => Op::Alloc { ptr, size: info.size },
-                };
-                (op, info.stack)
+                let Info { stack, family, size } = self.info(info)?;
+                if family == Family::Realloc && self.reallocs > 0 {
+                    self.reallocs -= 1;
+                    return Some(self.number(Op::ReallocTo { ptr, size }, stack));
+                }
+                Some(self.number(Op::Alloc { ptr, size }, stack))
             }
             Record::Free { node, ptr } => {
                 let stack = self.stack(node);
                 self.stacks.mark_free(stack);
-                (Op::Free { ptr }, stack)
+                Some(self.number(Op::Free { ptr }, stack))
             }
+            record => self.rare(record),
+        }
+    }
+
+    #[inline(always)]
+    fn number(&mut self, op: Op, site: StackId) -> Event {
+        self.log.records += 1;
+        Event::Record { op, site, line: self.log.records }
+    }
+
+    #[inline(never)]
+    fn rare(&mut self, record: Record) -> Option<Event> {
+        match record {
             Record::ReallocOld { node, ptr } => {
                 self.reallocs += 1;
-                (Op::ReallocFrom { ptr }, self.stack(node))
+                let stack = self.stack(node);
+                Some(self.number(Op::ReallocFrom { ptr }, stack))
             }
             Record::Failed { info, ptr } => {
-                let info = self.info(info)?;
-                let size = info.size;
+                let Info { stack, size, .. } = self.info(info)?;
                 // A realloc to 0 bytes does not fail, it frees.
                 let op = match ptr == 0 || size == 0 {
                     true => Op::Alloc { ptr: 0, size },
                     false => Op::ReallocFailed { ptr, size },
                 };
-                (op, info.stack)
+                Some(self.number(op, stack))
             }
-            Record::Time(nanoseconds) => return Some(Event::Time { nanoseconds }),
-            Record::Rss(bytes) => return Some(Event::Resident { bytes }),
-            Record::Orphan(value) => return self.orphan(value),
+            Record::Time(nanoseconds) => Some(Event::Time { nanoseconds }),
+            Record::Rss(bytes) => Some(Event::Resident { bytes }),
+            Record::Orphan(value) => self.orphan(value),
             definition => {
                 self.define(definition);
-                return None;
+                None
             }
-        };
-        self.log.records += 1;
-        Some(Event::Record { op, site, line: self.log.records })
+        }
     }
 
     #[inline]
