@@ -4,7 +4,6 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use support::*;
 
 const BLOCKS: usize = 5001;
@@ -185,40 +184,6 @@ fn handlers_and_destructors_are_recorded_behind_main() {
         "late_frees.c",
         line_of(&support::program("late_frees.c"), "(5003)"),
     );
-}
-
-/// The shared counters of counted_loop.c.
-struct Counters(PathBuf);
-
-impl Counters {
-    fn new(folder: &Folder) -> Self {
-        let path = folder.join("counters");
-        std::fs::write(&path, [0; 4096]).unwrap();
-        Counters(path)
-    }
-
-    /// (allocations, frees) of each of `threads` threads.
-    fn read(&self, threads: usize) -> Vec<(u64, u64)> {
-        let bytes = std::fs::read(&self.0).unwrap();
-        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-        (0..threads).map(|i| (word(16 * i), word(16 * i + 8))).collect()
-    }
-
-    fn sums(&self, threads: usize) -> (usize, usize) {
-        let all = self.read(threads);
-        let sum = |f: fn(&(u64, u64)) -> u64| all.iter().map(f).sum::<u64>() as usize;
-        (sum(|c| c.0), sum(|c| c.1))
-    }
-
-    /// Waits until every thread has allocated `enough` blocks.
-    fn wait_for(&self, child: &mut Child, threads: usize, enough: u64) {
-        while self.read(threads).iter().any(|(allocations, _)| *allocations < enough) {
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the program ended by itself: {status}, {:?}", self.read(threads));
-            }
-            std::thread::yield_now();
-        }
-    }
 }
 
 /// Kills a loop of `threads` threads with `signal` and compares the log with the threads' counts.

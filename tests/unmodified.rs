@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use support::*;
 
 /// Runs `program` in `folder` without and with the library and compares all that one can see.
@@ -43,23 +43,6 @@ fn behaves_the_same(folder: &Folder, program: &Path, arguments: &[&str]) -> Vec<
         }
     }
     logs
-}
-
-/// The interpreter itself where `name` is a script that looks for one (pyenv and its like).
-fn real_elf(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find_map(|file| {
-        let file = file.canonicalize().ok()?;
-        std::fs::read(&file).ok()?.starts_with(b"\x7fELF").then_some(file)
-    })
-}
-
-fn need_elf(name: &str, test: &str) -> Option<PathBuf> {
-    let found = real_elf(name);
-    if found.is_none() {
-        skip(test, &format!("{name} is not installed"));
-    }
-    found
 }
 
 #[test]

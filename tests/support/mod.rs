@@ -7,6 +7,7 @@
 
 mod checker;
 mod compile;
+mod counters;
 mod folder;
 mod golden;
 mod log;
@@ -18,11 +19,14 @@ mod traced;
 
 pub(crate) use checker::{Count, check_order};
 pub(crate) use compile::{compile, example, line_of, program, repository};
+pub(crate) use counters::Counters;
 pub(crate) use folder::Folder;
 pub(crate) use golden::compare_with_golden;
 pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, tail_of};
 pub(crate) use report::{Report, Summary, mtr_report};
-pub(crate) use tools::{Location, Script, addr2line, find_tool, mtrace_script, need, skip};
+pub(crate) use tools::{
+    Location, Script, addr2line, find_tool, mtrace_script, need, need_elf, real_elf, skip,
+};
 pub(crate) use trace::{Event, Info, Kind, Stack, Trace, traces_beside};
 pub(crate) use trace_checker::{TraceCount, check_trace_order};
 pub(crate) use traced::{Run, Traced, clean_command, library, mtr_run, run_plain};

@@ -30,6 +30,24 @@ pub(crate) fn need(name: &str, test: &str) -> Option<PathBuf> {
     found
 }
 
+/// The first ELF file called `name` in `PATH`: the interpreter itself where `name` is a script that looks for one (pyenv and its like).
+pub(crate) fn real_elf(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find_map(|file| {
+        let file = file.canonicalize().ok()?;
+        std::fs::read(&file).ok()?.starts_with(b"\x7fELF").then_some(file)
+    })
+}
+
+/// [`real_elf`], or a line that says that `test` skips for want of it.
+pub(crate) fn need_elf(name: &str, test: &str) -> Option<PathBuf> {
+    let found = real_elf(name);
+    if found.is_none() {
+        skip(test, &format!("{name} is not installed"));
+    }
+    found
+}
+
 /// A place in the source as addr2line tells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Location {

@@ -115,6 +115,10 @@ impl Trace {
             let name = tail_of(path);
             id = Some(lay_over(&mut bytes, tail).map_err(|e| format!("{}: {e}", name.display()))?);
         }
+        // Zeros at the end of the last word are not in the tail's blocks.
+        if id.is_some() {
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
         let mut trace = Trace::from_bytes(&bytes);
         (trace.path, trace.has_tail) = (path.to_owned(), tail.is_some());
         if let Some(id) = id
