@@ -213,8 +213,7 @@ impl Trace {
                     }
                 }
                 4 => match segments.get_mut((a & 3) as usize) {
-                    // The index is bits 4 and 5, the upper address bits stand above it.
-                    Some(segment @ None) => *segment = Some(first >> 6 << 36),
+                    Some(segment @ None) => *segment = Some(u64::from(b) << 36),
                     _ => self.damage(position, &format!("segment {} again", a & 3)),
                 },
                 5 => {

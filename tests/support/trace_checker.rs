@@ -110,7 +110,7 @@ pub(crate) fn check_trace_order(path: &Path) -> TraceCount {
                 continue;
             }
             4 => {
-                segments[a & 3] = word >> 6 << 36;
+                segments[a & 3] = word >> 32 << 36;
                 continue;
             }
             5 => {

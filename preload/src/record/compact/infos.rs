@@ -53,6 +53,8 @@ impl Infos {
         family: Family,
         align: usize,
     ) -> u32 {
+        // Larger sizes fail; they would not fit into a word.
+        let size = size.min((1 << 52) - 1);
         let key = (size as u64) << 8 | family as u64;
         let is_wanted = |info: &Info| info.key == key && info.node == node;
         // Alignments are rare: what has one is defined each time.
