@@ -17,19 +17,13 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "support/mod.rs"]
+mod timing;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use support::*;
-
-/// What a workload prints about itself, and what the kernel says of its process.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    events: f64,
-    allocations: u64,
-    loop_ns: f64,
-    whole_ns: f64,
-}
+use timing::{Cost, cost_of, median, run_timed};
 
 struct Options {
     rounds: usize,
@@ -169,32 +163,8 @@ fn run(workload: &Workload, arguments: &[String], tracer: Tracer, log: &Path) ->
             command.env("MALLOC_TRACE", log).env("BENCH_MTRACE", "1");
         }
     }
-    let before = cpu_of_children();
-    let output = command.output().expect("a workload");
-    let whole_ns = cpu_of_children() - before;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{stderr}", output.status);
-    let line = stderr.lines().find(|line| line.starts_with("RESULT ")).expect("its RESULT line");
-    let field = |name: &str| -> u64 {
-        let value = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        value.and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("no {name}: {line}"))
-    };
-    Cost {
-        events: field("events") as f64,
-        allocations: field("allocs"),
-        loop_ns: field("cpu_ns") as f64,
-        whole_ns,
-    }
-}
-
-/// CPU time, in ns, of all children that have been waited for.
-fn cpu_of_children() -> f64 {
-    // SAFETY: all zero is a valid rusage.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is a place for one rusage.
-    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) }, 0);
-    let ns = |t: libc::timeval| t.tv_sec as f64 * 1e9 + t.tv_usec as f64 * 1e3;
-    ns(usage.ru_utime) + ns(usage.ru_stime)
+    let (output, whole_ns) = run_timed(&mut command);
+    cost_of(&output, whole_ns)
 }
 
 fn has_peer(folder: &Folder, workload: &Workload) -> bool {
@@ -287,14 +257,4 @@ fn print(workload: &Workload, figures: &Figures) {
         figures.bytes_per_record,
         if figures.failures.is_empty() { "passed" } else { "FAILED" }
     );
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
-    }
 }

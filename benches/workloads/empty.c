@@ -1,0 +1,2 @@
+/* empty.c -- starts and ends. */
+int main(void) { return 0; }
