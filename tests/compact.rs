@@ -548,3 +548,61 @@ fn git_behaves_the_same_and_has_sound_traces() {
     behaves_the_same(&folder, &git, &["status"]);
     behaves_the_same(&folder, &git, &["show", "no-such-commit"]);
 }
+
+/// The words of docs/trace-format.md's example, behind a header.
+fn example_words() -> Vec<u64> {
+    let mut words = Vec::new();
+    for line in ["# mtr trace 1\n", "# pid 4711\n"] {
+        words.push((line.len() as u64) << 4 | 1);
+        for bytes in line.as_bytes().chunks(7) {
+            let mut word = [b'\n'; 8];
+            word[0] = 0;
+            word[1..1 + bytes.len()].copy_from_slice(bytes);
+            words.push(u64::from_le_bytes(word));
+        }
+    }
+    let text = std::fs::read_to_string(repository().join("docs/trace-format.md")).unwrap();
+    let example = text.split("## Example").nth(1).expect("the example");
+    let word = |line: &str| u64::from_str_radix(line.split_whitespace().next()?, 16).ok();
+    words.extend(example.lines().filter_map(|line| word(line.trim_start_matches([' ', '.']))));
+    words
+}
+
+fn bytes_of(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+#[test]
+fn the_decoders_read_the_documented_example_and_see_what_they_are_there_to_see() {
+    let folder = Folder::new("compact-example");
+    let words = example_words();
+    let read = |words: &[u64]| {
+        let path = folder.join("trace.mtr");
+        std::fs::write(&path, bytes_of(words)).unwrap();
+        (Trace::read(&path).unwrap(), check_trace_order(&path))
+    };
+    let (trace, count) = read(&words);
+    trace.is_finished();
+    count.is_in_order();
+    assert_eq!((count.allocations, count.frees, count.definitions), (1, 1, 3));
+    let [allocation, free] = &trace.events[..] else { panic!("{:?}", trace.events) };
+    assert_eq!(allocation.allocated(), Some((0x4052a0, 100)));
+    assert_eq!((free.freed(), free.node), (Some(0x4052a0), 0));
+    let stack = trace.stack_of(allocation);
+    assert_eq!((stack.thread, &stack.frames[..]), (4711, &[0x401136][..]));
+
+    let (free, allocation) = (words[words.len() - 1], words[words.len() - 2]);
+    let with = |more: &[u64]| read(&[&words[..], more].concat());
+    let (trace, count) = with(&[allocation, allocation, free]);
+    assert_eq!((trace.faults().len(), count.duplicates), (1, 1));
+    let (trace, count) = with(&[free]);
+    assert_eq!((trace.faults().len(), count.unknown_frees), (1, 1));
+    let (trace, count) = with(&[0, allocation]);
+    assert_eq!((trace.holes, count.damaged), (1, 1));
+    let (trace, count) = with(&[0x40_1136 << 4, allocation]);
+    assert_eq!((trace.orphans, count.damaged), (1, 1));
+    let (trace, count) = with(&[(allocation & !0xffff_fff0) | 7 << 4]);
+    assert_eq!((trace.damaged.len(), count.damaged), (1, 1), "an unknown info");
+    let again = words[words.len() - 3 - 6..][..2].to_vec();
+    assert_eq!(with(&again).0.damaged.len(), 1, "a node twice");
+}

@@ -167,7 +167,7 @@ impl Log {
                     self.holes += 1;
                     let rest = &line[nul + 1..];
                     // The end of a line whose beginning had not been stored yet.
-                    if !rest.first().is_some_and(|b| b"@#=+-<>!".contains(b)) {
+                    if !matches!(rest, [first, b' ', ..] if b"@#=+-<>!".contains(first)) {
                         self.items.extend(announced(rest).map(Item::Announced));
                         continue;
                     }

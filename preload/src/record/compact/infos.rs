@@ -87,6 +87,11 @@ impl Infos {
         self.store.is_full()
     }
 
+    /// Forgets all and keeps no memory.
+    pub(super) fn release(&mut self) {
+        self.store.release();
+    }
+
     /// Forgets all.
     pub(super) fn forget(&mut self) {
         self.store.clear();

@@ -150,6 +150,11 @@ impl Nodes {
         self.store.is_full()
     }
 
+    /// Forgets all and keeps no memory.
+    pub(super) fn release(&mut self) {
+        self.store.release();
+    }
+
     /// Forgets all: the trace is another, or addresses may mean something else.
     pub(super) fn forget(&mut self) {
         self.store.clear();

@@ -143,6 +143,11 @@ impl<R: Record> Store<R> {
             unsafe { self.index.write_bytes(0, self.place_mask() + 1) };
             return;
         }
+        self.release();
+    }
+
+    /// Forgets all and keeps no memory.
+    pub(super) fn release(&mut self) {
         let old = Store { ..*self };
         *self = Store { records: null_mut(), len: 0, capacity: 0, index: null_mut() };
         if old.capacity > 0 {

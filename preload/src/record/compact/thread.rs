@@ -183,7 +183,11 @@ extern "C" fn give_back(state: *mut c_void) {
         });
         if !is_kept {
             // SAFETY: nothing refers to it any more.
-            unsafe { sys::unmap(state.cast(), size_of::<State>()) };
+            unsafe {
+                (*state).nodes.release();
+                (*state).infos.release();
+                sys::unmap(state.cast(), size_of::<State>());
+            }
         }
     }
 }
