@@ -17,7 +17,7 @@ const CLAIMED: u32 = u32::MAX;
 #[inline(always)]
 pub(super) fn find(ptr: usize) -> Option<(u8, u32)> {
     let wanted = (ptr >> OFFSET_BITS) as u32 + 1;
-    if ptr % 16 == 0 {
+    if ptr.is_multiple_of(16) {
         for (index, segment) in HOT.segments.iter().enumerate() {
             if segment.load(Ordering::Acquire) == wanted {
                 return Some((index as u8, (ptr >> 4) as u32));
