@@ -65,6 +65,30 @@ macro_rules! forwarding_hook {
 }
 pub(crate) use forwarding_hook;
 
+/// Instructions that store the registers which a call leaves as they were below the return address,
+/// and call `{body}` with a pointer to them ([`Registers`](crate::unwind::Registers)) in `$register`.
+macro_rules! call_with_registers {
+    ($register:literal) => {
+        concat!(
+            "push rbp\n.cfi_adjust_cfa_offset 8\n",
+            "push rbx\n.cfi_adjust_cfa_offset 8\n",
+            "push r12\n.cfi_adjust_cfa_offset 8\n",
+            "push r13\n.cfi_adjust_cfa_offset 8\n",
+            "push r14\n.cfi_adjust_cfa_offset 8\n",
+            "push r15\n.cfi_adjust_cfa_offset 8\n",
+            "lea rax, [rsp + 56]\n",
+            "push rax\n.cfi_adjust_cfa_offset 8\n",
+            "mov ",
+            $register,
+            ", rsp\n",
+            "call {body}\n",
+            "add rsp, 56\n.cfi_adjust_cfa_offset -56\n",
+            "ret"
+        )
+    };
+}
+pub(crate) use call_with_registers;
+
 /// As `hook!`, but the body gets a pointer to the caller's registers
 /// ([`Registers`](crate::unwind::Registers)) in place of the return address.
 ///
@@ -95,26 +119,7 @@ macro_rules! hook_with_registers {
             core::arch::naked_asm!(
                 ".cfi_startproc",
                 "endbr64",
-                "push rbp",
-                ".cfi_adjust_cfa_offset 8",
-                "push rbx",
-                ".cfi_adjust_cfa_offset 8",
-                "push r12",
-                ".cfi_adjust_cfa_offset 8",
-                "push r13",
-                ".cfi_adjust_cfa_offset 8",
-                "push r14",
-                ".cfi_adjust_cfa_offset 8",
-                "push r15",
-                ".cfi_adjust_cfa_offset 8",
-                "lea rax, [rsp + 56]",
-                "push rax",
-                ".cfi_adjust_cfa_offset 8",
-                concat!("mov ", $register, ", rsp"),
-                "call {body}",
-                "add rsp, 56",
-                ".cfi_adjust_cfa_offset -56",
-                "ret",
+                $crate::arch::call_with_registers!($register),
                 ".cfi_endproc",
                 body = sym $body,
             )
@@ -139,32 +144,13 @@ macro_rules! hook_by_need {
                 "cmp byte ptr [rip + {flag}], 0",
                 "jne 2f",
                 "mov rsi, [rsp]",
-                "jmp {body}",
+                "jmp {light}",
                 "2:",
-                "push rbp",
-                ".cfi_adjust_cfa_offset 8",
-                "push rbx",
-                ".cfi_adjust_cfa_offset 8",
-                "push r12",
-                ".cfi_adjust_cfa_offset 8",
-                "push r13",
-                ".cfi_adjust_cfa_offset 8",
-                "push r14",
-                ".cfi_adjust_cfa_offset 8",
-                "push r15",
-                ".cfi_adjust_cfa_offset 8",
-                "lea rax, [rsp + 56]",
-                "push rax",
-                ".cfi_adjust_cfa_offset 8",
-                "mov rsi, rsp",
-                "call {body_with_registers}",
-                "add rsp, 56",
-                ".cfi_adjust_cfa_offset -56",
-                "ret",
+                $crate::arch::call_with_registers!("rsi"),
                 ".cfi_endproc",
                 flag = sym $flag,
-                body = sym $body,
-                body_with_registers = sym $body_with_registers,
+                light = sym $body,
+                body = sym $body_with_registers,
             )
         }
     };
