@@ -26,7 +26,6 @@ mod record; // an event becomes a record
 mod log; // where records go
 mod sites; // the text of a call site
 mod modules; // which module an address is in
-#[allow(dead_code)] // until hooks record call stacks
 mod unwind; // call stacks
 mod dlclose; // what becomes of it when the module goes
 mod lifecycle; // start, fork, exit

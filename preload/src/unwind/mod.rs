@@ -11,8 +11,6 @@
 //! early or with a wrong frame, but every read stays inside the stack ([`bounds`]) or in a page that
 //! the kernel has just read ([`memory`]).
 
-#![allow(unused_imports, unused_macros)] // until hooks record call stacks
-
 mod bounds; // where the stack of this thread is
 mod cache; // PC -> rule
 mod cfi; // DW_CFA_*: a row of the table for a PC
@@ -27,9 +25,9 @@ mod incremental; // only the frames that are new since the last time
 
 pub(crate) use bounds::Stack;
 pub(crate) use cache::{begin_unload, end_unload};
-pub(crate) use incremental::{LastStack, StackFrame, Update};
+pub(crate) use incremental::LastStack;
 pub(crate) use step::Registers;
-pub(crate) use walk::{Cut, End, Frame, walk};
+pub(crate) use walk::{End, walk};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use core::ops::ControlFlow;
 
 use crate::arch::hook_with_registers;
 use crate::sys;
-use crate::unwind::{Cut, End, LastStack, Registers, Stack, walk};
+use crate::unwind::walk::Cut;
+use crate::unwind::{End, LastStack, Registers, Stack, walk};
 
 thread_local!(static SEEN: RefCell<(Vec<u64>, Option<End>)> = const { RefCell::new((Vec::new(), None)) });
 
