@@ -12,7 +12,7 @@ use crate::sites::Table;
 /// What a hook does with an event. Stored as `u32` in [`Hot::state`].
 ///
 /// ```text
-/// New --start--> Text or Compact <--mtrace/muntrace--> Off
+/// New --start--> Text, Compact or Guarded <--mtrace/muntrace--> Off
 ///   \--cannot trace, or not wanted--> Off for good (see lifecycle.rs)
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) enum State {
     Text = 2,
     /// Events become words of a compact trace.
     Compact = 3,
+    /// One of the two, but for what an allocator calls of itself (operators.rs).
+    Guarded = 4,
 }
 
 /// Entries of the window of blocks. A line that is stored so late that the log has grown by this
@@ -79,6 +81,7 @@ impl Hot {
         match self.state.load(Ordering::Acquire) {
             2 => State::Text,
             3 => State::Compact,
+            4 => State::Guarded,
             0 => State::New,
             _ => State::Off,
         }
@@ -86,7 +89,7 @@ impl Hot {
 
     /// Whether events are recorded.
     pub(crate) fn is_on(&self) -> bool {
-        matches!(self.state(), State::Text | State::Compact)
+        matches!(self.state(), State::Text | State::Compact | State::Guarded)
     }
 
     /// Whether this process has neither started nor refused.

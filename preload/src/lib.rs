@@ -22,6 +22,7 @@
 
 mod hooks; // the exported functions
 mod real; // what they pass on to
+mod operators; // operator new and delete: whose, and what that means
 mod record; // an event becomes a record
 mod log; // where records go
 mod sites; // the text of a call site

@@ -11,7 +11,7 @@ use crate::hot::{HOT, State, single_threaded};
 use crate::log::process::Process;
 use crate::log::{self, Cannot, file, ring};
 use crate::record::compact::{self, words};
-use crate::{modules, real, sites, sys};
+use crate::{modules, operators, sites, sys};
 
 /// How far this process has come. Not in the page that fork wipes: that is how a child knows that
 /// it is one.
@@ -44,7 +44,11 @@ pub(crate) fn state() -> State {
 
 /// The state in which events are recorded.
 fn recording() -> State {
-    if config::get().is_compact { State::Compact } else { State::Text }
+    match config::get().is_compact {
+        _ if operators::are_recorded() => State::Guarded,
+        true => State::Compact,
+        false => State::Text,
+    }
 }
 
 /// Whether this process has a log, recording or not.
@@ -85,12 +89,17 @@ fn start() -> State {
 /// `Some(recording)`, or `None` when there is nothing to do for good.
 fn start_first() -> Option<bool> {
     // SAFETY: reads the auxiliary vector.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return None;
-    }
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     remember_stderr();
     // SAFETY: PHASE lets one thread through.
-    if let Err(message) = unsafe { config::read() } {
+    let settings = if is_secure { Ok(()) } else { unsafe { config::read() } };
+    // Also where nothing is recorded: the hooks have to lead somewhere.
+    // SAFETY: the first event comes from the loader, a constructor or the one thread of main.
+    unsafe { operators::settle() };
+    if is_secure {
+        return None;
+    }
+    if let Err(message) = settings {
         complain(&[message.to_bytes()]);
         return None;
     }
@@ -106,8 +115,6 @@ fn start_first() -> Option<bool> {
         ]);
         return None;
     }
-    // SAFETY: the first event comes from the loader, a constructor or the one thread of main.
-    unsafe { real::resolve_optional() };
     let start = match config.start {
         // SAFETY: called for the first event, long before the program could change its modules.
         Start::ByProgram if unsafe { modules::program_calls_mtrace() } => Start::Mtrace,
@@ -215,6 +222,13 @@ fn write_header(this: Process, parent: Option<(i32, &Path)>) -> Option<()> {
     text.push(b"\n# start ");
     let by_mtrace = STARTED_BY_MTRACE.load(Ordering::Relaxed);
     text.push(if by_mtrace { b"mtrace" } else { b"process" });
+    if let Some(module) = operators::malloc_before_us() {
+        text.push(b"\n# preceded ");
+        text.push_escaped(module.name());
+    }
+    if operators::are_standard() {
+        text.push(b"\n# operators standard");
+    }
     if let Some((pid, path)) = parent {
         text.push(b"\n# parent ");
         text.push_decimal(pid as u64);

@@ -6,6 +6,7 @@
 
 mod elf;
 mod map;
+mod scope;
 
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
@@ -16,6 +17,10 @@ use crate::{config, log};
 
 pub(crate) use elf::{LinkMap, segment_at};
 pub(crate) use map::{remember, start, sweep};
+pub(crate) use scope::{
+    defines, export_before_us, export_of_module_at, is_cpp_runtime, is_own, next_export, others,
+    withdraw,
+};
 
 /// Result of `_dl_find_object` (dlfcn.h, glibc 2.35).
 #[repr(C)]
@@ -132,30 +137,6 @@ fn push_address(out: &mut Buffer, address: usize) {
 pub(crate) fn program() -> Option<Module> {
     // SAFETY: reads the auxiliary vector.
     find(unsafe { libc::getauxval(libc::AT_PHDR) } as usize)
-}
-
-/// Address of the function `name` that the module of `address` exports.
-pub(crate) fn export_of_module_at(address: usize, name: &CStr) -> Option<usize> {
-    // SAFETY: code of the module is running.
-    elf::export(unsafe { &*find(address)?.link_map }, name)
-}
-
-/// Address of the first function `name` in the modules that were loaded after libmtr.so: what
-/// dlsym(RTLD_NEXT) finds, but without the message that it allocates when there is none.
-///
-/// # Safety
-/// No module is being loaded or unloaded.
-pub(crate) unsafe fn next_export(name: &CStr) -> Option<usize> {
-    let own = find(next_export as *const () as usize)?;
-    // SAFETY: this module stays loaded.
-    let mut link_map = unsafe { &*own.link_map };
-    loop {
-        // SAFETY: the caller's promise.
-        link_map = unsafe { link_map.next()? };
-        if let Some(address) = elf::export(link_map, name) {
-            return Some(address);
-        }
-    }
 }
 
 /// Whether the program or a library that it was started with refers to `mtrace` without defining

@@ -151,6 +151,14 @@ pub(crate) unsafe fn unmap(at: *mut u8, len: usize) {
     let _ = call!(SYS_munmap, at, len);
 }
 
+/// Changes what may be done with pages.
+///
+/// # Safety
+/// `at` is a multiple of the page size, and what is there is used as the new protection allows.
+pub(crate) unsafe fn protect(at: usize, len: usize, protection: i32) -> Result<usize> {
+    call!(SYS_mprotect, at, len, protection)
+}
+
 /// Makes the kernel hand zeros to a fork's child in place of these pages.
 pub(crate) fn wipe_on_fork(at: *const u8, len: usize) -> Result<usize> {
     call!(SYS_madvise, at, len, libc::MADV_WIPEONFORK)

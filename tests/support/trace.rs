@@ -205,7 +205,7 @@ impl Trace {
                     let (size, family) = (value(0) >> 8, value(0) as u8);
                     let alignment = (count == 2).then(|| value(1) - 1);
                     let info = Info { node: b, size, family, alignment };
-                    if a == 0 || !self.nodes.contains_key(&b) || !(1..=8).contains(&family) {
+                    if a == 0 || !self.nodes.contains_key(&b) || !(1..=12).contains(&family) {
                         self.damage(position, &format!("info {a}: {info:?}"));
                     }
                     if let Some(earlier) = infos.insert(a, info) {

@@ -291,9 +291,9 @@ fn long_kind(number: u32) -> Option<LongKind> {
 
 fn family(number: u8) -> Option<Family> {
     use Family::*;
-    [Malloc, Calloc, Realloc, PosixMemalign, AlignedAlloc, Memalign, Valloc, Pvalloc]
-        .into_iter()
-        .find(|family| *family as u8 == number)
+    let libcs = [Malloc, Calloc, Realloc, PosixMemalign, AlignedAlloc, Memalign, Valloc, Pvalloc];
+    let operators = [New, NewArray, AlignedNew, AlignedNewArray];
+    libcs.into_iter().chain(operators).find(|family| *family as u8 == number)
 }
 
 /// Front of the first line of every version.

@@ -74,6 +74,11 @@ pub enum Family {
     Memalign = 6,
     Valloc = 7,
     Pvalloc = 8,
+    /// operator new of an allocator that does not call malloc for it; so the three below.
+    New = 9,
+    NewArray = 10,
+    AlignedNew = 11,
+    AlignedNewArray = 12,
 }
 
 impl Family {
@@ -82,6 +87,20 @@ impl Family {
     pub const fn has_alignment(self) -> bool {
         matches!(self, Family::PosixMemalign | Family::AlignedAlloc | Family::Memalign)
     }
+}
+
+/// Function that a free was asked of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FreeKind {
+    /// free, or a function of the C library that is one.
+    Free = 0,
+    /// operator delete.
+    Delete = 1,
+    /// operator delete[].
+    DeleteArray = 2,
+    /// The trace does not say.
+    Unknown = 3,
 }
 
 /// The first word of a record. `a` has 28 bits, `b` 32.

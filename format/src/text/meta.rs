@@ -32,6 +32,10 @@ pub enum Meta<'a> {
     RelativeAddresses(bool),
     /// `# start process` (false) or `mtrace` (true).
     StartByMtrace(bool),
+    /// `# preceded NAME`: the module that takes calls of malloc before they can be recorded.
+    Preceded(&'a [u8]),
+    /// `# operators standard`: new and delete are those of a C++ runtime or an allocator.
+    StandardOperators,
     /// `# parent PID POSITION PATH`.
     Parent {
         /// Process ID of the parent.
@@ -111,6 +115,8 @@ impl<'a> Meta<'a> {
                 b"mtrace" => Ok(Meta::StartByMtrace(true)),
                 _ => Err("\"# start process\" or \"# start mtrace\""),
             },
+            b"preceded" => Ok(Meta::Preceded(values.rest)),
+            b"operators" if values.rest == b"standard" => Ok(Meta::StandardOperators),
             b"parent" => parent(&mut values).ok_or("\"# parent PID POSITION PATH\""),
             b"earlier" => Ok(Meta::Earlier(values.rest)),
             b"module" => module(&mut values).ok_or("\"# module START END BIAS BUILDID PATH NAME\""),
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 14] = [
+        let lines: [(&str, Meta<'_>); 16] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# frees stacks", Meta::FreesStacks),
@@ -220,6 +226,8 @@ mod tests {
             ("# arguments ./t -v", Meta::Arguments(b"./t -v")),
             ("# addresses absolute", Meta::RelativeAddresses(false)),
             ("# start mtrace", Meta::StartByMtrace(true)),
+            ("# preceded ./t", Meta::Preceded(b"./t")),
+            ("# operators standard", Meta::StandardOperators),
             ("# parent 12 - t.mtrace", Meta::Parent { pid: 12, position: None, path: b"t.mtrace" }),
             (
                 "# module 0x1000 0x2000 0x0 9d1ce2 /bin/t ./t",

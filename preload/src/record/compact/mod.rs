@@ -10,7 +10,7 @@ pub(crate) mod words;
 
 use core::ops::ControlFlow;
 
-use mtr_format::compact::word::{self, Family, LongKind};
+use mtr_format::compact::word::{self, Family, FreeKind, LongKind};
 
 use crate::log;
 use crate::unwind::{self, Registers};
@@ -47,7 +47,7 @@ pub(super) fn alloc(ptr: usize, size: usize, family: Family, align: usize, calle
 
 /// Records a free.
 #[inline(always)]
-pub(super) fn free(ptr: usize) {
+pub(super) fn free(ptr: usize, _kind: FreeKind) {
     match segments::find(ptr) {
         Some((segment, offset)) => {
             words::event(word::first(word::Tag::Free as u8 + segment, 0, offset));
