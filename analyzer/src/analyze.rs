@@ -12,6 +12,7 @@ use crate::replay::{Order, Outcome, Replay};
 use crate::symbolize::{self, Resolved};
 use places::Places;
 
+mod mismatches; // blocks freed by the wrong function
 mod notes; // what the reader of the report has to know
 mod places; // what became of call sites and call stacks
 mod sites; // call stacks -> allocation sites
@@ -26,6 +27,8 @@ pub fn analyze(trace: &Path, kind: Kind, programs: &[PathBuf]) -> Result<Profile
     let options = symbolize::Options {
         programs: programs.to_vec(),
         trace_folder: trace.parent().map(Path::to_path_buf),
+        call_targets: mismatches::call_sites(&log, &outcome),
+        deletes_in: mismatches::modules(&log, &outcome),
     };
     let resolved = symbolize::resolve(&log.sites, &options);
     Ok(profile(trace, &log, outcome, resolved, programs))
@@ -36,18 +39,19 @@ fn profile(
     trace: &Path,
     log: &Log,
     outcome: Outcome,
-    resolved: Resolved,
+    mut resolved: Resolved,
     programs: &[PathBuf],
 ) -> Profile {
-    let places = Places::new(&log.sites, resolved.places);
+    let places = Places::new(&log.sites, std::mem::take(&mut resolved.places));
     let blind = Blind::of(log);
-    let faults = faults(log, &outcome, &places, blind);
     let ending = match log {
         Log { running: true, .. } => Ending::Running,
         Log { exited: true, .. } => Ending::Exited,
         _ if log.header.version.is_some() => Ending::Killed,
         _ => Ending::Unknown,
     };
+    let mut faults = faults(log, &outcome, &places, blind, ending);
+    faults.extend(mismatches::find(log, &outcome, &places, &resolved));
     let mut notes = notes::of(log, &outcome, blind, ending);
     notes.extend(resolved.notes);
     let damage = &log.damage;
@@ -74,13 +78,22 @@ fn profile(
 }
 
 /// The faults that are certain, those at the same places put together.
-fn faults(log: &Log, outcome: &Outcome, places: &Places, blind: Blind) -> Vec<Fault> {
+fn faults(
+    log: &Log,
+    outcome: &Outcome,
+    places: &Places,
+    blind: Blind,
+    ending: Ending,
+) -> Vec<Fault> {
     let double_frees = notes::double_frees(outcome);
     // A lost allocation makes one free of its block look like the second.
     let is_explained = log.damage.lost + log.damage.malformed >= double_frees.max(1);
     let is_certain = |kind| match kind {
         FaultKind::DoubleFree => !is_explained,
-        FaultKind::UnknownFree => blind == Blind::Never,
+        // Where the process went on, the block was one that tracing never saw.
+        FaultKind::UnknownFree => blind == Blind::Never && ending == Ending::Killed,
+        FaultKind::InteriorFree => matches!(blind, Blind::Never | Blind::BeforeFork),
+        FaultKind::MismatchedFree { .. } => true,
         // While recording was off, or among what was lost, may be the free that is missing.
         FaultKind::DuplicateAlloc => {
             log.header.version.is_none() || matches!(blind, Blind::Never | Blind::BeforeFork)
@@ -97,6 +110,8 @@ fn faults(log: &Log, outcome: &Outcome, places: &Places, blind: Blind) -> Vec<Fa
                 count: 0,
                 ptr: fault.ptr,
                 line: fault.line,
+                size: None,
+                inside: fault.inside,
                 by: places.location(fault.site),
                 allocated: fault.allocated.map(|site| places.location(site)),
                 freed: fault.freed.map(|site| places.location(site)),
@@ -108,7 +123,7 @@ fn faults(log: &Log, outcome: &Outcome, places: &Places, blind: Blind) -> Vec<Fa
     faults
 }
 
-/// When the process allocated and freed without being recorded. A free of an unknown block is a
+/// When the process allocated and freed without being recorded. A free of an unknown block can be a
 /// fault only when there was no such time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blind {

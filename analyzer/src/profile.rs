@@ -6,9 +6,10 @@ mod stacks; // call stacks and their allocation sites
 use std::path::PathBuf;
 
 pub use crate::read::{Link, SiteId, StackId, StackNode};
-pub use crate::replay::{FaultKind, Totals};
+pub use crate::replay::{AllocatedBy, FaultKind, Inside, Totals};
 pub use crate::symbolize::{Certainty, Frame, Place};
-pub use runtime::is_operator_new;
+pub use mtr_format::compact::word::FreeKind;
+pub use runtime::{is_cpp_runtime, is_operator_new, is_runtime_module};
 pub use stacks::{Call, StackFrame, Stacks, Step};
 
 /// What one trace says of one process.
@@ -131,6 +132,10 @@ pub struct Fault {
     pub ptr: u64,
     /// Line of the trace, or number of the event, at the first time.
     pub line: u64,
+    /// Requested bytes of the block at the first time, where they matter.
+    pub size: Option<u64>,
+    /// The block around the address at the first time, for a free inside of one.
+    pub inside: Option<Inside>,
     /// Who did it.
     pub by: Location,
     /// Who had allocated the block.

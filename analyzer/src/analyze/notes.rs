@@ -4,7 +4,7 @@ use super::Blind;
 use crate::output::number::counted;
 use crate::profile::Ending;
 use crate::read::Log;
-use crate::replay::{FaultKind, Outcome};
+use crate::replay::{Fault, FaultKind, Outcome};
 
 /// Frees of blocks that had been freed before, as far as the trace shows.
 pub(super) fn double_frees(outcome: &Outcome) -> u64 {
@@ -22,6 +22,12 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
              MTR_START=process (mtr-run --start=process) to trace it from its first allocation."
                 .into(),
         );
+    } else if let Some(name) = &log.header.preceded {
+        notes.push(format!(
+            "Calls of malloc do not reach libmtr.so: {} defines it and stands before libmtr.so. What \
+             it allocates cannot be recorded.",
+            name.display()
+        ));
     } else if log.records == 0 {
         notes.push("The trace holds no records.".into());
     }
@@ -47,7 +53,22 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
         let blocks = counted(totals.unknown_frees, "block", "blocks");
         let were = if totals.unknown_frees == 1 { "was" } else { "were" };
         match blind {
-            Blind::Never => {}
+            Blind::Never => {
+                let is_listed = |fault: &&Fault| {
+                    fault.kind == FaultKind::UnknownFree && ending == Ending::Killed
+                };
+                let listed = outcome.faults.iter().filter(is_listed).map(|fault| fault.count);
+                let listed: u64 = listed.sum();
+                let never_seen = totals.unknown_frees - listed.min(totals.unknown_frees);
+                if never_seen > 0 {
+                    notes.push(format!(
+                        "{} of blocks that tracing never saw: memory of a library whose malloc is \
+                         not that of the program (RTLD_DEEPBIND, dlsym in libc, an allocator of \
+                         its own).",
+                        counted(never_seen, "free", "frees")
+                    ));
+                }
+            }
             Blind::BeforeFork => {
                 notes.push(format!("{blocks} inherited from the parent process {were} freed."));
             }

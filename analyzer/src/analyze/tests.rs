@@ -15,7 +15,7 @@ fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
     let input = text.as_bytes();
     let log = read_from(input, path, 4096, Holes::AreLosses, |e| replay.event(e)).unwrap();
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+    profile(path, &log, replay.finish(), Resolved { places, ..Resolved::default() }, &[])
 }
 
 fn unresolved(_: &CallSite) -> Place {
@@ -53,6 +53,9 @@ fn a_free_of_an_unknown_block_is_a_fault_only_when_all_was_recorded() {
     let free = "= Start\n@ ./t:[0x1] - 0x10\n";
     let whole = "# mtr log 1\n# start process\n";
     assert_eq!(profile_of(&format!("{whole}{free}"), unresolved).faults.len(), 1);
+    let went_on = profile_of(&format!("{whole}{free}# exit\n"), unresolved);
+    assert_eq!(went_on.faults, []);
+    assert!(went_on.notes.iter().any(|n| n.starts_with("1 free of blocks that")), "{went_on:?}");
     for head in ["", "# mtr log 1\n# start mtrace\n", &format!("{whole}# parent 1 - p\n")] {
         let profile = profile_of(&format!("{head}{free}"), unresolved);
         assert_eq!(profile.faults, []);
@@ -111,7 +114,7 @@ fn profile_of_words(trace: &Writer) -> Profile {
         certainty: Certainty::Stated,
     };
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+    profile(path, &log, replay.finish(), Resolved { places, ..Resolved::default() }, &[])
 }
 
 #[test]

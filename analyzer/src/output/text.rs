@@ -1,12 +1,13 @@
 //! The report for a terminal of 80 columns.
 
+mod faults; // what was done wrongly
 mod place; // a place and the call stack that led to it
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::number::{counted, thousands};
-use crate::profile::{Amount, Ending, Fault, FaultKind, Profile, Site, SiteStack, StackId};
+use crate::profile::{Amount, Ending, Profile, Site, SiteStack, StackId};
 
 /// By what the allocation sites are ordered, largest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
     header(profile, options, out)?;
     summary(profile, out)?;
     sites(profile, options, out)?;
-    faults(profile, options, out)?;
+    faults::write(profile, options, out)?;
     if !profile.notes.is_empty() {
         writeln!(out, "\nNotes:\n")?;
         for note in &profile.notes {
@@ -229,55 +230,6 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
 
 fn held_in(Amount { bytes, blocks }: Amount) -> String {
     format!("{} in {}", counted(bytes, "byte", "bytes"), counted(blocks, "block", "blocks"))
-}
-
-/// The faults.
-fn faults(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    if profile.faults.is_empty() {
-        return Ok(());
-    }
-    let all = profile.faults.iter().map(|fault| fault.count).sum();
-    writeln!(out, "\n{}:\n", counted(all, "fault", "faults"))?;
-    for fault in profile.faults.iter().take(options.top) {
-        let Fault { kind, count, ptr, line, .. } = fault;
-        let what = match kind {
-            FaultKind::DoubleFree => "Double free of",
-            FaultKind::UnknownFree => "Free of an address that was never allocated,",
-            FaultKind::DuplicateAlloc => "Duplicate allocation of a live address,",
-        };
-        let unit = if profile.is_compact { "event" } else { "line" };
-        write!(out, "  {what} {ptr:#x} ({unit} {} of the trace", thousands(*line))?;
-        match count {
-            1 => writeln!(out, ")")?,
-            count => writeln!(out, ", {} times)", thousands(*count))?,
-        }
-        let by = if *kind == FaultKind::DuplicateAlloc { "by" } else { "freed by" };
-        let first = "first freed by";
-        let roles = [
-            (by, Some(&fault.by)),
-            (first, fault.freed.as_ref()),
-            ("allocated by", fault.allocated.as_ref()),
-        ];
-        let width = roles.iter().filter(|(_, at)| at.is_some()).map(|(role, _)| role.len()).max();
-        let width = width.unwrap_or(0);
-        for (role, at) in roles {
-            if let Some(at) = at {
-                let first = format!("    {role:width$} ");
-                let others = " ".repeat(first.len());
-                let lead = place::Lead { first: &first, others: &others };
-                place::write(at, at.stack, &profile.stacks, lead, options, out)?;
-            }
-        }
-    }
-    if profile.faults.len() > options.top {
-        writeln!(
-            out,
-            "  ... and {} at other places (--top {} shows all)",
-            counted((profile.faults.len() - options.top) as u64, "fault", "faults"),
-            profile.faults.len()
-        )?;
-    }
-    Ok(())
 }
 
 /// A path as the reader would type it.

@@ -16,7 +16,7 @@ pub mod liveness; // whether the process still runs
 use std::path::PathBuf;
 
 pub use ahead::read_ahead;
-pub use trace::{BadLine, Damage, Event, Holes, Log, Opened, read};
+pub use trace::{BadLine, By, Damage, Event, Holes, Log, Opened, read};
 
 /// A module as a trace states it (`# module` lines).
 #[derive(Debug, Clone, PartialEq, Eq)]

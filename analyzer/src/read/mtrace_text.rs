@@ -8,7 +8,7 @@ use mtr_format::text::meta::Meta;
 
 use super::intern::Interner;
 use super::lines::{self, RawLine};
-use super::trace::{BadLine, Event, Holes, Log};
+use super::trace::{BadLine, By, Event, Holes, Log};
 use super::{Addressing, CallSites};
 use crate::error::Error;
 
@@ -60,7 +60,7 @@ pub fn read_from(
             Line::Record { place, op } => {
                 let site = interner.site(place, op);
                 log.records += 1;
-                each(Event::Record { op, site, line: raw.number });
+                each(Event::Record { op, site, line: raw.number, by: By::Unknown });
             }
             Line::Unpublished { ptr } => each(Event::Unpublished { ptr }),
             Line::Blank => {}

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use mtr_format::compact::decode::is_trace;
+use mtr_format::compact::word::{Family, FreeKind};
 use mtr_format::text::decode::Op;
 use mtr_format::text::meta::Meta;
 
@@ -26,6 +27,8 @@ pub enum Event {
         site: SiteId,
         /// Line of the log, or number of the event in a compact trace, counted from 1.
         line: u64,
+        /// The function that was called.
+        by: By,
     },
     /// The time at which what follows happened.
     Time {
@@ -42,6 +45,17 @@ pub enum Event {
         /// The block.
         ptr: u64,
     },
+}
+
+/// The function that made a record, where the trace says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The trace does not say.
+    Unknown,
+    /// It allocated a block.
+    Alloc(Family),
+    /// It freed one.
+    Free(FreeKind),
 }
 
 /// A line that could not be read.

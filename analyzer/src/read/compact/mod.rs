@@ -11,7 +11,7 @@ use mtr_format::compact::word::Family;
 use mtr_format::text::decode::{Line, Op};
 use mtr_format::text::meta::Meta;
 
-use super::trace::{Event, Holes, Log};
+use super::trace::{By, Event, Holes, Log};
 use super::{CallSites, StackId};
 use crate::error::Error;
 use ids::Ids;
@@ -133,23 +133,27 @@ impl Reader {
                 let Info { stack, family, size } = self.info(info)?;
                 if family == Family::Realloc && self.reallocs > 0 {
                     self.reallocs -= 1;
-                    return Some(self.number(Op::ReallocTo { ptr, size }, stack));
+                    return Some(self.number(
+                        Op::ReallocTo { ptr, size },
+                        stack,
+                        By::Alloc(family),
+                    ));
                 }
-                Some(self.number(Op::Alloc { ptr, size }, stack))
+                Some(self.number(Op::Alloc { ptr, size }, stack, By::Alloc(family)))
             }
             Record::Free { node, ptr } => {
                 let stack = self.stack(node);
                 self.stacks.mark_free(stack);
-                Some(self.number(Op::Free { ptr }, stack))
+                Some(self.number(Op::Free { ptr }, stack, By::Unknown))
             }
             record => self.rare(record),
         }
     }
 
     #[inline(always)]
-    fn number(&mut self, op: Op, site: StackId) -> Event {
+    fn number(&mut self, op: Op, site: StackId, by: By) -> Event {
         self.log.records += 1;
-        Event::Record { op, site, line: self.log.records }
+        Event::Record { op, site, line: self.log.records, by }
     }
 
     #[inline(never)]
@@ -158,7 +162,7 @@ impl Reader {
             Record::ReallocOld { node, ptr } => {
                 self.reallocs += 1;
                 let stack = self.stack(node);
-                Some(self.number(Op::ReallocFrom { ptr }, stack))
+                Some(self.number(Op::ReallocFrom { ptr }, stack, By::Unknown))
             }
             Record::Failed { info, ptr } => {
                 let Info { stack, size, .. } = self.info(info)?;
@@ -167,7 +171,7 @@ impl Reader {
                     true => Op::Alloc { ptr: 0, size },
                     false => Op::ReallocFailed { ptr, size },
                 };
-                Some(self.number(op, stack))
+                Some(self.number(op, stack, By::Unknown))
             }
             Record::Time(nanoseconds) => Some(Event::Time { nanoseconds }),
             Record::Rss(bytes) => Some(Event::Resident { bytes }),

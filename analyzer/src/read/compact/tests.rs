@@ -148,7 +148,7 @@ fn an_event_whose_definition_is_lost_is_counted_and_a_free_still_frees() {
     let (log, events) = read_trace(&trace);
     assert_eq!(log.damage.malformed, 2);
     let op = Op::Free { ptr: 0x20 };
-    assert_eq!(events, [Event::Record { op, site: Stacks::UNKNOWN, line: 1 }]);
+    assert_eq!(events, [Event::Record { op, site: Stacks::UNKNOWN, line: 1, by: By::Unknown }]);
 }
 
 #[test]
