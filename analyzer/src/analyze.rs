@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use hashbrown::HashMap;
-
 use crate::error::Error;
-use crate::profile::{Amount, Ending, Fault, FaultKind, Profile};
+use crate::profile::{Amount, Ending, Profile};
 use crate::read::sniff::Kind;
 use crate::read::{self, Log};
 use crate::replay::{Order, Outcome, Replay};
 use crate::symbolize::{self, Resolved};
 use places::Places;
 
+mod faults; // which faults are certain
 mod mismatches; // blocks freed by the wrong function
 mod notes; // what the reader of the report has to know
 mod places; // what became of call sites and call stacks
@@ -50,9 +49,11 @@ fn profile(
         _ if log.header.version.is_some() => Ending::Killed,
         _ => Ending::Unknown,
     };
-    let mut faults = faults(log, &outcome, &places, blind, ending);
-    faults.extend(mismatches::find(log, &outcome, &places, &resolved));
-    let mut notes = notes::of(log, &outcome, blind, ending);
+    let mut verdict = faults::judge(log, &outcome, &places, blind, ending);
+    if !verdict.is_bypassed() {
+        verdict.faults.extend(mismatches::find(log, &outcome, &places, &resolved));
+    }
+    let mut notes = notes::of(log, &outcome, &verdict, blind, ending);
     notes.extend(resolved.notes);
     let damage = &log.damage;
     Profile {
@@ -69,58 +70,12 @@ fn profile(
         peak_time: outcome.peak.time,
         sites: sites::grouped(&outcome, &places),
         stacks: places.stacks,
-        faults,
+        faults: verdict.faults,
         notes,
         incomplete: damage.cut
             || damage.malformed + damage.torn + damage.lost > 0
             || damage.tail_ignored.is_some(),
     }
-}
-
-/// The faults that are certain, those at the same places put together.
-fn faults(
-    log: &Log,
-    outcome: &Outcome,
-    places: &Places,
-    blind: Blind,
-    ending: Ending,
-) -> Vec<Fault> {
-    let double_frees = notes::double_frees(outcome);
-    // A lost allocation makes one free of its block look like the second.
-    let is_explained = log.damage.lost + log.damage.malformed >= double_frees.max(1);
-    let is_certain = |kind| match kind {
-        FaultKind::DoubleFree => !is_explained,
-        // Where the process went on, the block was one that tracing never saw.
-        FaultKind::UnknownFree => blind == Blind::Never && ending == Ending::Killed,
-        FaultKind::InteriorFree => matches!(blind, Blind::Never | Blind::BeforeFork),
-        FaultKind::MismatchedFree { .. } => true,
-        // While recording was off, or among what was lost, may be the free that is missing.
-        FaultKind::DuplicateAlloc => {
-            log.header.version.is_none() || matches!(blind, Blind::Never | Blind::BeforeFork)
-        }
-    };
-    let mut index = HashMap::new();
-    let mut faults: Vec<Fault> = Vec::new();
-    for fault in outcome.faults.iter().filter(|fault| is_certain(fault.kind)) {
-        let sites = [Some(fault.site), fault.allocated, fault.freed];
-        let key = (fault.kind, sites.map(|site| site.map(|site| places.frame(site).ok_or(site))));
-        let at = *index.entry(key).or_insert_with(|| {
-            faults.push(Fault {
-                kind: fault.kind,
-                count: 0,
-                ptr: fault.ptr,
-                line: fault.line,
-                size: None,
-                inside: fault.inside,
-                by: places.location(fault.site),
-                allocated: fault.allocated.map(|site| places.location(site)),
-                freed: fault.freed.map(|site| places.location(site)),
-            });
-            faults.len() - 1
-        });
-        faults[at].count += fault.count;
-    }
-    faults
 }
 
 /// When the process allocated and freed without being recorded. A free of an unknown block can be a

@@ -1,19 +1,20 @@
 //! What the reader of a report has to know about its trace.
 
 use super::Blind;
+use super::faults::{Verdict, double_frees};
 use crate::output::number::counted;
 use crate::profile::Ending;
 use crate::read::Log;
-use crate::replay::{Fault, FaultKind, Outcome};
-
-/// Frees of blocks that had been freed before, as far as the trace shows.
-pub(super) fn double_frees(outcome: &Outcome) -> u64 {
-    let faults = outcome.faults.iter().filter(|fault| fault.kind == FaultKind::DoubleFree);
-    faults.map(|fault| fault.count).sum()
-}
+use crate::replay::Outcome;
 
 /// One sentence for each thing that is missing, odd or not what it seems.
-pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> Vec<String> {
+pub(super) fn of(
+    log: &Log,
+    outcome: &Outcome,
+    verdict: &Verdict,
+    blind: Blind,
+    ending: Ending,
+) -> Vec<String> {
     let mut notes = Vec::new();
     let (damage, totals) = (&log.damage, &outcome.totals);
     if log.header.start_by_mtrace == Some(true) && log.starts == 0 {
@@ -53,22 +54,7 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
         let blocks = counted(totals.unknown_frees, "block", "blocks");
         let were = if totals.unknown_frees == 1 { "was" } else { "were" };
         match blind {
-            Blind::Never => {
-                let is_listed = |fault: &&Fault| {
-                    fault.kind == FaultKind::UnknownFree && ending == Ending::Killed
-                };
-                let listed = outcome.faults.iter().filter(is_listed).map(|fault| fault.count);
-                let listed: u64 = listed.sum();
-                let never_seen = totals.unknown_frees - listed.min(totals.unknown_frees);
-                if never_seen > 0 {
-                    notes.push(format!(
-                        "{} of blocks that tracing never saw: memory of a library whose malloc is \
-                         not that of the program (RTLD_DEEPBIND, dlsym in libc, an allocator of \
-                         its own).",
-                        counted(never_seen, "free", "frees")
-                    ));
-                }
-            }
+            Blind::Never => {}
             Blind::BeforeFork => {
                 notes.push(format!("{blocks} inherited from the parent process {were} freed."));
             }
@@ -81,6 +67,7 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
             )),
         }
     }
+    bypasses(verdict, &mut notes);
     let again = double_frees(outcome);
     if again > 0 && damage.lost + damage.malformed >= again {
         notes.push(format!(
@@ -135,4 +122,30 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
         notes.push(format!("The tail beside the trace was not used: {reason}."));
     }
     notes
+}
+
+/// What came or went past the library.
+fn bypasses(verdict: &Verdict, notes: &mut Vec<String>) {
+    const WHOSE: &str = "memory of code whose malloc or free is not the program's (RTLD_DEEPBIND, \
+                         dlsym in libc, an allocator of its own)";
+    let Verdict { never_seen, unseen_ends, explained, .. } = *verdict;
+    if never_seen > 0 {
+        notes.push(format!(
+            "{} of blocks that tracing never saw: {WHOSE}.",
+            counted(never_seen, "free", "frees")
+        ));
+    }
+    if unseen_ends > 0 {
+        notes.push(format!(
+            "{} of an address whose block had not been freed as far as the trace shows, so tracing \
+             did not see its end: {WHOSE}.",
+            counted(unseen_ends, "duplicate allocation", "duplicate allocations")
+        ));
+    }
+    if explained > 0 {
+        notes.push(format!(
+            "{} that would be faults if nothing had passed tracing by are not listed.",
+            counted(explained, "free", "frees")
+        ));
+    }
 }

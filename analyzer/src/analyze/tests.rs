@@ -1,11 +1,11 @@
 use super::*;
-use crate::profile::Certainty;
-use crate::read::CallSite;
+use crate::profile::{AllocatedBy, Certainty, FaultKind};
 use crate::read::Holes;
 use crate::read::compact::{self, writer::Writer};
 use crate::read::mtrace_text::read_from;
+use crate::read::{By, CallSite, Event};
 use crate::symbolize::{Frame, Place};
-use mtr_format::compact::word::{Family, NOT_TAKEN};
+use mtr_format::compact::word::{Family, FreeKind, NOT_TAKEN};
 
 /// The profile of a trace with this text, every place resolved by `resolve`.
 fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
@@ -67,6 +67,21 @@ fn a_free_of_an_unknown_block_is_a_fault_only_when_all_was_recorded() {
 fn a_double_free_is_always_a_fault() {
     let profile = profile_of("+ 0x10 0x10\n- 0x10\n- 0x10\n", unresolved);
     assert_eq!(profile.faults[0].kind, FaultKind::DoubleFree);
+}
+
+#[test]
+fn what_passed_tracing_by_explains_what_looks_like_faults() {
+    let whole = "# mtr log 1\n# start process\n= Start\n";
+    let lines = "+ 0x100 0x10\n+ 0x100 0x20\n- 0x100\n- 0x100\n+ 0x200 0x40\n- 0x210\n";
+    let profile = profile_of(&format!("{whole}{lines}# exit\n"), unresolved);
+    assert_eq!(profile.faults, []);
+    let notes = profile.notes.join("\n");
+    assert!(notes.contains("1 duplicate allocation of an address"), "{notes}");
+    assert!(notes.contains("2 frees that would be faults"), "{notes}");
+    // Where the process ended at one, that one is.
+    let profile = profile_of(&format!("{whole}{lines}"), unresolved);
+    let kinds: Vec<_> = profile.faults.iter().map(|fault| fault.kind).collect();
+    assert_eq!(kinds, [FaultKind::DoubleFree, FaultKind::InteriorFree]);
 }
 
 #[test]
@@ -148,6 +163,37 @@ fn the_same_stack_in_two_threads_is_one() {
     assert_eq!(profile.sites.len(), 1);
     assert_eq!(profile.sites[0].stacks.len(), 1);
     assert_eq!(profile.sites[0].stacks[0].live, Amount { bytes: 16, blocks: 2 });
+}
+
+#[test]
+fn mismatched_frees_are_claimed_only_where_nothing_excuses_them() {
+    let faults = |head: &str| {
+        let mut trace = Writer::new();
+        trace.text(head.as_bytes());
+        let array = trace.stack(1, &[0x401001, 0x401100]);
+        let info = trace.info(array, 8, Family::NewArray);
+        trace.alloc(info, 0x10);
+        let path = Path::new("t.mtr");
+        let mut replay = Replay::new(Order::Kept);
+        let bytes = trace.bytes();
+        let mut log = compact::read_from(&bytes[..], path, 4096, Holes::AreLosses, |event| {
+            replay.event(event);
+        })
+        .unwrap();
+        log.exited = true;
+        let op = mtr_format::text::decode::Op::Free { ptr: 0x10 };
+        let by = By::Free(FreeKind::Delete);
+        replay.event(Event::Record { op, site: 0, line: 2, by });
+        let places = log.sites.sites.iter().map(unresolved).collect();
+        let resolved = Resolved { places, ..Resolved::default() };
+        profile(path, &log, replay.finish(), resolved, &[]).faults
+    };
+    let standard = faults("# start process\n# operators standard\n");
+    let [fault] = &standard[..] else { panic!("{standard:?}") };
+    let (allocated, freed) = (AllocatedBy::NewArray, FreeKind::Delete);
+    assert_eq!(fault.kind, FaultKind::MismatchedFree { allocated, freed });
+    assert_eq!((fault.count, fault.size, fault.ptr), (1, Some(8), 0x10));
+    assert_eq!(faults("# start process\n"), []);
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub struct Fault {
     pub ptr: u64,
     /// Line of the log at the first time.
     pub line: u64,
+    /// Line of the log at the last time.
+    pub last: u64,
     /// The block around the address at the first time, for a free inside of one.
     pub inside: Option<Inside>,
 }
@@ -95,8 +97,13 @@ const MOST: usize = 10_000;
 /// A free that comes more lines than this behind the reuse of its block is not a late one.
 const LATEST: u64 = 10_000;
 
-/// Records that may follow the free that made the C library end the process: those of other threads.
+/// Lines that may follow the free that made the C library end the process: those of other threads.
 const MOST_BEHIND_ABORT: u64 = 100;
+
+/// Whether a line stands so near to the last one that the process may have ended there.
+pub fn is_at_end(line: u64, last: u64) -> bool {
+    last.saturating_sub(line) <= MOST_BEHIND_ABORT
+}
 
 impl Faults {
     pub(super) fn double_free(&mut self, ptr: u64, freed: Freed, site: SiteId, line: u64) {
@@ -170,6 +177,7 @@ impl Faults {
                     count: 0,
                     ptr,
                     line,
+                    last: line,
                     inside: None,
                 });
                 self.index.insert(key, self.found.len() - 1);
@@ -181,13 +189,14 @@ impl Faults {
             (fault.ptr, fault.line) = (ptr, line);
         }
         fault.count += 1;
+        fault.last = line;
         Some(index)
     }
 
     /// All of them; `last` is the last line.
     pub(super) fn finish(mut self, last: u64) -> Vec<Fault> {
         for (ptr, site, line) in std::mem::take(&mut self.unknown) {
-            if last.saturating_sub(line) <= MOST_BEHIND_ABORT {
+            if is_at_end(line, last) {
                 self.add((FaultKind::UnknownFree, site, None, None), ptr, line);
             }
         }

@@ -13,7 +13,7 @@ mod totals; // what memcheck's HEAP SUMMARY counts
 use mtr_format::text::decode::Op;
 
 pub use ends::{End, Families};
-pub use faults::{AllocatedBy, Fault, FaultKind, Inside};
+pub use faults::{AllocatedBy, Fault, FaultKind, Inside, is_at_end};
 pub use live::Block;
 pub use peak::Peak;
 pub use sites::SiteTotals;
@@ -62,6 +62,8 @@ pub struct Outcome {
     pub faults: Vec<Fault>,
     /// For each call site and each function that ended blocks of it, the first such end.
     pub ends: Vec<End>,
+    /// Line of the last record.
+    pub last_line: u64,
 }
 
 impl Replay {
@@ -209,8 +211,9 @@ impl Replay {
         self.totals.live_blocks = self.live.len();
         let sites = self.sites.finish(&self.peak);
         self.peak.blocks = sites.iter().map(|site| site.peak_blocks).sum();
-        let faults = self.faults.finish(self.line);
-        Outcome { totals: self.totals, peak: self.peak, sites, faults, ends: self.ends }
+        let (faults, last_line) = (self.faults.finish(self.line), self.line);
+        let (totals, peak, ends) = (self.totals, self.peak, self.ends);
+        Outcome { totals, peak, sites, faults, ends, last_line }
     }
 }
 

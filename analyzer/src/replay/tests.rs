@@ -141,7 +141,7 @@ fn the_functions_that_end_the_blocks_of_a_site_are_counted_and_the_first_end_is_
 
 #[test]
 fn freeing_nothing_is_nothing() {
-    assert_eq!(replay(&["1: - (nil)"]), Outcome::default());
+    assert_eq!(replay(&["1: - (nil)"]), Outcome { last_line: 1, ..Outcome::default() });
 }
 
 #[test]
