@@ -252,13 +252,13 @@ fn last_resort(index: usize, return_address: usize) -> usize {
 fn free_kind(index: usize) -> FreeKind {
     match index {
         FREE_SIZED.. => FreeKind::Free,
-        _ if index % 2 == 0 => FreeKind::Delete,
+        _ if index.is_multiple_of(2) => FreeKind::Delete,
         _ => FreeKind::DeleteArray,
     }
 }
 
 fn family(index: usize) -> Family {
-    match (index >= ALIGNED_NEW, index % 2 == 0) {
+    match (index >= ALIGNED_NEW, index.is_multiple_of(2)) {
         (false, true) => Family::New,
         (false, false) => Family::NewArray,
         (true, true) => Family::AlignedNew,
