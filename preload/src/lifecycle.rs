@@ -3,8 +3,6 @@
 use core::ffi::{CStr, c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use mtr_format::compact::word::{FIRST_LINE, TEXT_BYTES};
-
 use crate::config::{self, Start};
 use crate::global::{Path, Scratch};
 use crate::hot::{HOT, State, single_threaded};
@@ -155,7 +153,12 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
     }
     compact::start();
     modules::start();
-    write_header(this, parent)?;
+    LAST_RSS.store(0, Ordering::Relaxed);
+    let by_mtrace = STARTED_BY_MTRACE.load(Ordering::Relaxed);
+    let position = POSITION_AT_FORK.swap(u64::MAX, Ordering::Relaxed);
+    let position = (position != u64::MAX).then_some(position);
+    let parent_of_log = parent.map(|(pid, path)| log::Parent { pid, position, path });
+    log::write_header(this, by_mtrace, parent_of_log)?;
     if let Some(program) = modules::program() {
         modules::write_line(&program);
         modules::remember(&program);
@@ -168,94 +171,9 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
     Some(())
 }
 
-/// The lines that say what this log is (docs/log-format.md).
-fn write_header(this: Process, parent: Option<(i32, &Path)>) -> Option<()> {
-    let config = config::get();
-    let mut text = Scratch::<32768>::new()?;
-    let mut buffer = Scratch::<{ libc::PATH_MAX as usize }>::new()?;
-    text.push(if config.is_compact { FIRST_LINE } else { b"# mtr log 1\n" });
-    text.push(b"# id ");
-    text.push_hex(log::id(), 16);
-    if !config.session.as_bytes().is_empty() {
-        text.push(b"\n# session ");
-        text.push_escaped(config.session.as_bytes());
-    }
-    text.push(b"\n# pid ");
-    text.push_decimal(this.pid as u64);
-    let (seconds, nanoseconds) = sys::wall_clock();
-    STARTED.store(seconds * NANOSECONDS + nanoseconds, Ordering::Relaxed);
-    LAST_RSS.store(0, Ordering::Relaxed);
-    text.push(b"\n# started ");
-    text.push_decimal(seconds);
-    text.push(b".");
-    let digits = nanoseconds.max(1).ilog10() + 1;
-    (digits..9).for_each(|_| text.push(b"0"));
-    text.push_decimal(nanoseconds);
-    text.push(b" ");
-    text.push_decimal(this.ticks);
-    if let Ok(program) = sys::readlink(c"/proc/self/exe", buffer.space()) {
-        text.push(b"\n# program ");
-        text.push_escaped(program);
-    }
-    if let Ok(arguments) = sys::read_file(c"/proc/self/cmdline", buffer.space()) {
-        text.push(b"\n# arguments");
-        let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
-        for argument in arguments.split(|byte| *byte == 0) {
-            text.push(b" ");
-            text.push_escaped(argument);
-        }
-    }
-    text.push(b"\n# directory ");
-    match sys::getcwd(buffer.space()) {
-        Ok(folder) => text.push_escaped(folder),
-        Err(_) => text.push_escaped(config.directory.as_bytes()),
-    }
-    text.push(b"\n# addresses ");
-    text.push(if config.relative_addresses { b"relative" } else { b"absolute" });
-    text.push(b"\n# start ");
-    let by_mtrace = STARTED_BY_MTRACE.load(Ordering::Relaxed);
-    text.push(if by_mtrace { b"mtrace" } else { b"process" });
-    if let Some((pid, path)) = parent {
-        text.push(b"\n# parent ");
-        text.push_decimal(pid as u64);
-        text.push(b" ");
-        match POSITION_AT_FORK.swap(u64::MAX, Ordering::Relaxed) {
-            u64::MAX => text.push(b"-"),
-            position => text.push_decimal(position),
-        }
-        text.push(b" ");
-        text.push_escaped(path.as_bytes());
-    }
-    let earlier = log::earlier().as_bytes();
-    if parent.is_none() && !earlier.is_empty() {
-        text.push(b"\n# earlier ");
-        text.push_escaped(earlier);
-    }
-    text.push(b"\n");
-    // At once in the file too, so that another process that wants this name sees whose it is.
-    if config.is_compact {
-        let parts = [text.as_bytes()];
-        words::text(&parts);
-        let len = text.as_bytes().len();
-        let mut bytes = Scratch::<40960>::new()?;
-        for index in 0..1 + len.div_ceil(TEXT_BYTES) {
-            bytes.push(&words::text_word(&parts, len, index).to_le_bytes());
-        }
-        file::write_at(0, bytes.as_bytes());
-    } else {
-        let position = ring::reserve(text.as_bytes().len());
-        ring::put(position, &[text.as_bytes()]);
-        file::write_at(position, text.as_bytes());
-    }
-    Some(())
-}
-
 const NANOSECONDS: u64 = 1_000_000_000;
 
-/// When the log began, in nanoseconds since 1970.
-static STARTED: AtomicU64 = AtomicU64::new(0);
-
-/// When memory was last looked at, in nanoseconds since [`STARTED`].
+/// When memory was last looked at, in nanoseconds since the log began.
 static LAST_RSS: AtomicU64 = AtomicU64::new(0);
 /// Reading it costs some microseconds.
 const RSS_EVERY: u64 = NANOSECONDS / 100;
@@ -265,7 +183,7 @@ const RSS_EVERY: u64 = NANOSECONDS / 100;
 pub(crate) fn sample() {
     let (seconds, nanoseconds) = sys::wall_clock();
     let now = seconds * NANOSECONDS + nanoseconds;
-    let since = now.saturating_sub(STARTED.load(Ordering::Relaxed));
+    let since = now.saturating_sub(log::started());
     words::time(since);
     if since.saturating_sub(LAST_RSS.load(Ordering::Relaxed)) >= RSS_EVERY {
         LAST_RSS.store(since, Ordering::Relaxed);

@@ -101,6 +101,35 @@ pub(crate) fn unlink(path: &CStr) -> Result<usize> {
     call!(SYS_unlink, path.as_ptr())
 }
 
+pub(crate) fn rename(from: &CStr, to: &CStr) -> Result<usize> {
+    call!(SYS_rename, from.as_ptr(), to.as_ptr())
+}
+
+/// As [`rename`], but `EEXIST` where `to` is there already; `EINVAL` where the file system cannot.
+pub(crate) fn rename_to_new(from: &CStr, to: &CStr) -> Result<usize> {
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    call!(SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags)
+}
+
+pub(crate) fn link(from: &CStr, to: &CStr) -> Result<usize> {
+    call!(SYS_link, from.as_ptr(), to.as_ptr())
+}
+
+/// Locks a file against all others that ask for its lock; `EWOULDBLOCK` where somebody has it.
+pub(crate) fn try_lock(fd: Fd) -> Result<usize> {
+    call!(SYS_flock, fd, libc::LOCK_EX | libc::LOCK_NB)
+}
+
+/// Bytes of the file system that `fd` is on, and those of them that are free.
+pub(crate) fn space(fd: Fd) -> Result<(u64, u64)> {
+    let mut found = MaybeUninit::<libc::statfs>::zeroed();
+    call!(SYS_fstatfs, fd, found.as_mut_ptr())?;
+    // SAFETY: all zeros is a valid `statfs`, and the kernel has filled it.
+    let found = unsafe { found.assume_init() };
+    let size = found.f_bsize.unsigned_abs();
+    Ok((found.f_blocks.saturating_mul(size), found.f_bavail.saturating_mul(size)))
+}
+
 pub(crate) fn mkdir(path: &CStr, mode: u32) -> Result<usize> {
     call!(SYS_mkdir, path.as_ptr(), mode)
 }

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mtr_format::compact::decode::{Decoder, Record, is_trace, words};
@@ -307,6 +308,8 @@ pub enum Absorbed {
     StillRunning,
     /// The file there is damaged or belongs to another log.
     NotItsTail,
+    /// Another process is about to replace the log.
+    BeingReplaced,
 }
 
 /// Writes the tail of a dead process into its log and removes it. It can be done again at any
@@ -317,6 +320,10 @@ pub fn absorb(log: &Path) -> Result<Absorbed, Error> {
         Ok(file) => file,
         Err(source) => return Err(Error::Open { path: log.into(), source }),
     };
+    // Who holds this lock is the only one to put another log, and another tail, in place of these.
+    if !lock(&file) || !is_at(&file, log) {
+        return Ok(Absorbed::BeingReplaced);
+    }
     let (tail, head) = match beside(log, &file).map_err(failed)? {
         None => return Ok(Absorbed::NoTail),
         Some(Err(_)) => return Ok(Absorbed::NotItsTail),
@@ -339,6 +346,18 @@ pub fn absorb(log: &Path) -> Result<Absorbed, Error> {
     let path = tail_path(log);
     fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
     Ok(Absorbed::Done)
+}
+
+/// Locks a log as libmtr.so does before it replaces one; `false` where somebody has it.
+fn lock(log: &File) -> bool {
+    // SAFETY: flock has no preconditions.
+    unsafe { libc::flock(log.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
+/// Whether `file` is what stands at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |found: &fs::Metadata| (found.dev(), found.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
 /// What `block` holds between its holes, which are so many NULs at a multiple of their number, and

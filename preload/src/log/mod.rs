@@ -2,14 +2,18 @@
 
 mod absorb;
 pub(crate) mod file;
+mod header;
 mod open;
 mod path;
 pub(crate) mod process;
+mod publish;
 pub(crate) mod ring;
 
 use crate::config;
 use crate::record::compact::words;
 
+pub(crate) use header::{Parent, started, write_header};
+use open::make_folders;
 pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove_tail};
 
 /// Writes a line that is not a record, newline added.

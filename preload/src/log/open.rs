@@ -10,7 +10,8 @@ use mtr_format::tail;
 use super::absorb::absorb;
 use super::path::{expand, is_numbered};
 use super::process::{Process, writer_of};
-use super::{file, ring};
+use super::publish::publish;
+use super::{file, header, ring};
 use crate::config;
 use crate::global::{Global, Path, Scratch};
 use crate::hot::HOT;
@@ -54,6 +55,11 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
     let mut start = [0; 512];
     // All that is asked for stands in the first lines.
     let Ok(start) = sys::read_file(path.as_c_str(), &mut start) else { return Ok(Found::Free) };
+    Ok(whose(start, this))
+}
+
+/// Whose log it is that begins with `start`.
+fn whose(start: &[u8], this: Process) -> Found {
     let mut text = [0; 512];
     let start = text_of_start(start, &mut text);
     let session = config::get().session.as_bytes();
@@ -61,11 +67,11 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
         && start
             .split(|byte| *byte == b'\n')
             .any(|line| line.strip_prefix(b"# session ").is_some_and(|found| found == session));
-    Ok(match writer_of(start) {
+    match writer_of(start) {
         Some(writer) if writer == this => Found::EarlierImage,
         Some(writer) if same_session || writer.is_alive() => Found::Taken,
         _ => Found::Free,
-    })
+    }
 }
 
 /// The ID of a log and whether it is a compact trace, from the bytes that it begins with.
@@ -88,8 +94,10 @@ fn text_of_start<'a>(start: &'a [u8], out: &'a mut [u8; 512]) -> &'a [u8] {
 }
 
 /// Chooses the path: PATH, PATH.PID when PATH is taken or this is a fork's child, PATH.PID.N after
-/// an exec.
-fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
+/// an exec. `attempt` counts how often a path that was free has slipped away.
+fn choose(this: Process, parent_log: Option<&Path>, attempt: u64) -> Result<(), Cannot> {
+    // A file that can be neither read nor replaced looks free for ever.
+    const PATIENCE: u64 = 4;
     // SAFETY: the starting thread is alone, and keeps these references to itself.
     let (out, earlier) = unsafe { (PATH.get_mut(), EARLIER.get_mut()) };
     earlier.clear();
@@ -107,7 +115,10 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
     let mut after_exec = false;
     // A child whose name differs from its parent's by a placeholder needs no suffix.
     let is_parents = parent_log.is_some_and(|parent| parent.as_bytes() == out.as_bytes());
-    let base = if is_parents { Found::Taken } else { look_at(out, this)? };
+    let base = match is_parents || attempt >= PATIENCE {
+        true => Found::Taken,
+        false => look_at(out, this)?,
+    };
     if matches!(base, Found::EarlierImage) {
         *earlier = *out;
         after_exec = true;
@@ -119,7 +130,7 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
             *earlier = *out;
             after_exec = true;
         }
-        Found::Free if matches!(base, Found::Taken) => return Ok(()),
+        Found::Free if matches!(base, Found::Taken) && attempt < 2 * PATIENCE => return Ok(()),
         _ => {}
     }
     if !after_exec && matches!(base, Found::Free) {
@@ -127,7 +138,7 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
         return Ok(());
     }
     let with_pid = out.as_bytes().len();
-    for number in 1.. {
+    for number in 1 + attempt.saturating_sub(2 * PATIENCE).. {
         out.truncate(with_pid);
         out.push(b".");
         out.push_decimal(number);
@@ -140,18 +151,36 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
     Ok(())
 }
 
+/// Creates the file that will be the log, under the first name that is free.
+fn create_log(this: Process, parent_log: Option<&Path>, id: u64) -> Result<Fd, Cannot> {
+    /// Names that are tried: with `%n`, as many runs may want the same one.
+    const MOST: u64 = 10_000;
+    let Some(mut first) = Scratch::<4096>::new() else { return Err(Cannot::Create(libc::ENOMEM)) };
+    header::first_bytes(this, id, &mut first);
+    let is_numbered = is_numbered(config::get().output.as_bytes());
+    for attempt in 0..MOST {
+        choose(this, parent_log, attempt)?;
+        let path = path();
+        if path.is_cut() {
+            return Err(Cannot::Create(libc::ENAMETOOLONG));
+        }
+        let may_replace = |start: &[u8]| !is_numbered && matches!(whose(start, this), Found::Free);
+        match publish(path, id, first.as_bytes(), may_replace) {
+            Ok(Some(fd)) => return Ok(fd),
+            Ok(None) => {}
+            Err(errno) => return Err(Cannot::Create(errno)),
+        }
+    }
+    Err(Cannot::Create(libc::EEXIST))
+}
+
 /// Creates `path` as a new file, in place of a regular file that is there.
 fn create_file(path: &Path) -> sys::Result<Fd> {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-    let mut made_folders = false;
     for _ in 0..16 {
         match sys::openat(path.as_c_str(), flags, 0o600) {
             Err(libc::EEXIST) => {
                 sys::unlink(path.as_c_str())?;
-            }
-            Err(libc::ENOENT) if !made_folders => {
-                made_folders = true;
-                make_folders(path);
             }
             other => return other,
         }
@@ -159,7 +188,8 @@ fn create_file(path: &Path) -> sys::Result<Fd> {
     Err(libc::EEXIST)
 }
 
-fn make_folders(path: &Path) {
+/// Makes the folders that `path` lies in.
+pub(super) fn make_folders(path: &Path) {
     let Some(mut folder) = Scratch::<{ libc::PATH_MAX as usize }>::new() else { return };
     for (i, byte) in path.as_bytes().iter().enumerate() {
         if *byte == b'/' && i > 0 {
@@ -174,17 +204,12 @@ fn make_folders(path: &Path) {
 /// # Safety
 /// The caller is the thread that starts the log.
 pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
-    choose(this, parent_log)?;
-    // SAFETY: as in `choose`.
-    let path = unsafe { PATH.get() };
-    if path.is_cut() {
-        return Err(Cannot::Create(libc::ENAMETOOLONG));
-    }
+    let id = new_id(this);
+    let fd = create_log(this, parent_log, id)?;
+    let path = path();
     if parent_log.is_none() && !earlier().as_bytes().is_empty() {
         absorb(earlier());
     }
-    let fd = create_file(path).map_err(Cannot::Create)?;
-    let id = new_id(this);
     let tail = map_tail(path).map_err(Cannot::Create)?;
     // SAFETY: a mapping of at least a page; the words lie in it at their natural alignment.
     unsafe {
