@@ -12,6 +12,10 @@ pub const BLOCK_COUNT: usize = 20;
 pub const LOST: usize = 24;
 /// Offset of the errno of the first loss, an `i32`.
 pub const LOST_ERRNO: usize = 32;
+/// Offset of the position at which the log ends because writing was stopped, a `u64`; 0 for none.
+pub const END: usize = 40;
+/// Offset of the nanoseconds from the start of the log to the first loss, a `u64`.
+pub const LOST_SINCE: usize = 48;
 /// Offset of the block numbers, one `u64` each.
 pub const NUMBERS: usize = 64;
 /// Offset of the blocks.
@@ -25,3 +29,8 @@ pub const BUSY: u64 = 1 << 63;
 pub const UNUSED: u64 = u64::MAX;
 /// Suffix of the tail's name, appended to that of the log.
 pub const SUFFIX: &str = ".tail";
+
+/// In place of an errno: the log has the size that was asked for.
+pub const AT_MAX_SIZE: i32 = 10_001;
+/// In place of an errno: the disk was nearly full.
+pub const DISK_NEARLY_FULL: i32 = 10_002;

@@ -24,6 +24,11 @@ pub(crate) struct Config {
     pub(crate) start: Start,
     /// `MTR_TRACE_CHILDREN=no`: children are not traced. Default: yes.
     pub(crate) trace_children: bool,
+    /// `MTR_MAX_TRACE_SIZE`: bytes that a log may have. Default: no limit.
+    pub(crate) max_trace_size: u64,
+    /// `MTR_KEEP_FREE`: bytes of the disk that are left free; 0 to fill it. Default: a little
+    /// (log/limits.rs).
+    pub(crate) keep_free: Option<u64>,
     /// `MTR_RUN_PID`: the mtr-run whose direct child this may be; 0 for none.
     pub(crate) run_pid: i32,
     /// `MTR_SESSION`: the run of mtr-run, empty without one.
@@ -52,6 +57,8 @@ static CONFIG: Global<Config> = Global::new(Config {
     names_user: false,
     start: Start::ByProgram,
     trace_children: true,
+    max_trace_size: u64::MAX,
+    keep_free: None,
     run_pid: 0,
     session: Text::EMPTY,
     program_name: Path::EMPTY,
@@ -140,6 +147,16 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         Some(b"no") => false,
         Some(_) => return Err(c"MTR_TRACE_CHILDREN must be 'yes' or 'no'"),
     };
+    config.max_trace_size = match set(b"MTR_MAX_TRACE_SIZE").map(parse_size) {
+        None => u64::MAX,
+        Some(Some(size)) => size,
+        Some(None) => return Err(c"MTR_MAX_TRACE_SIZE must be a number, or one with K, M or G"),
+    };
+    config.keep_free = match set(b"MTR_KEEP_FREE").map(parse_size) {
+        None => None,
+        Some(Some(size)) => Some(size),
+        Some(None) => return Err(c"MTR_KEEP_FREE must be a number, or one with K, M or G"),
+    };
     config.run_pid = set(b"MTR_RUN_PID").and_then(parse).unwrap_or(0) as i32;
     config.session.push(set(b"MTR_SESSION").unwrap_or(&[]));
     Ok(())
@@ -148,4 +165,29 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
 /// A decimal number.
 pub(crate) fn parse(digits: &[u8]) -> Option<u64> {
     core::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A decimal number, times 1024 for each step of a K, M or G behind it.
+fn parse_size(text: &[u8]) -> Option<u64> {
+    let (digits, shift) = match text {
+        [digits @ .., b'K' | b'k'] => (digits, 10),
+        [digits @ .., b'M' | b'm'] => (digits, 20),
+        [digits @ .., b'G' | b'g'] => (digits, 30),
+        digits => (digits, 0),
+    };
+    parse(digits)?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_may_have_a_letter_behind_it() {
+        let sizes = [&b"0"[..], b"512", b"3K", b"2m", b"1G"].map(parse_size);
+        assert_eq!(sizes, [0, 512, 3 << 10, 2 << 20, 1 << 30].map(Some));
+        for bad in [&b""[..], b"K", b"-1", b"1T", b"1 K", b"99999999999G"] {
+            assert_eq!(parse_size(bad), None);
+        }
+    }
 }

@@ -217,20 +217,22 @@ extern "C" fn finish(_: *mut c_void) {
     if !has_log() || PID.load(Ordering::Relaxed) != sys::getpid() {
         return;
     }
-    let lost_before = file::lost();
-    if lost_before.0 > 0 {
-        let Some(mut line) = Scratch::<64>::new() else { return };
-        line.push(b"# lost ");
-        line.push_decimal(lost_before.0);
-        line.push(b" ");
-        line.push_decimal(lost_before.1 as u64);
-        log::write_comment(line.as_bytes());
-    }
     if config::get().is_compact {
+        let (records, errno) = file::lost();
+        if records > 0 {
+            let Some(mut line) = Scratch::<64>::new() else { return };
+            line.push(b"# lost ");
+            line.push_decimal(records);
+            line.push(b" ");
+            line.push_decimal(errno as u64);
+            log::write_comment(line.as_bytes());
+        }
         sample();
     }
-    log::write_comment(b"# exit");
-    if ring::finish() && file::lost() == lost_before {
+    const LAST_LINE: &[u8] = b"# exit";
+    let failures = file::failures();
+    log::write_comment(LAST_LINE);
+    if ring::finish() && file::state_end(LAST_LINE, failures) {
         log::remove_tail(file::path());
     }
 }

@@ -111,6 +111,10 @@ pub(crate) fn rename_to_new(from: &CStr, to: &CStr) -> Result<usize> {
     call!(SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags)
 }
 
+pub(crate) fn truncate(fd: Fd, len: u64) -> Result<usize> {
+    call!(SYS_ftruncate, fd, len)
+}
+
 pub(crate) fn link(from: &CStr, to: &CStr) -> Result<usize> {
     call!(SYS_link, from.as_ptr(), to.as_ptr())
 }

@@ -1,9 +1,11 @@
 //! What the reader of a report has to know about its trace.
 
+use mtr_format::tail;
+
 use super::Blind;
 use crate::output::number::counted;
 use crate::profile::Ending;
-use crate::read::Log;
+use crate::read::{Damage, Log};
 use crate::replay::{FaultKind, Outcome};
 
 /// Frees of blocks that had been freed before, as far as the trace shows.
@@ -75,11 +77,7 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
         ));
     }
     if damage.lost > 0 {
-        let reason = std::io::Error::from_raw_os_error(damage.lost_errno);
-        notes.push(format!(
-            "{} could not be written: {reason}.",
-            counted(damage.lost, "record", "records"),
-        ));
+        notes.push(loss(damage));
     }
     if damage.torn > 0 {
         notes.push(format!(
@@ -115,3 +113,33 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
     }
     notes
 }
+
+/// What was not recorded, since when and why.
+fn loss(damage: &Damage) -> String {
+    let records = counted(damage.lost, "record", "records");
+    let are = if damage.lost == 1 { "is" } else { "are" };
+    let since = damage.lost_since.map(|since| {
+        format!(
+            " from {}.{:03} s after the start on",
+            since / NANOSECONDS,
+            since / 1_000_000 % 1000
+        )
+    });
+    let since = since.unwrap_or_default();
+    match damage.lost_errno {
+        tail::AT_MAX_SIZE => format!(
+            "{records} {are} missing{since}: the trace had reached the size of --max-trace-size \
+             (MTR_MAX_TRACE_SIZE). What is counted is what came before."
+        ),
+        tail::DISK_NEARLY_FULL => format!(
+            "{records} {are} missing{since}: the disk was nearly full. What is counted is what came \
+             before. --keep-free=0 (MTR_KEEP_FREE) goes on until it is full."
+        ),
+        errno => {
+            let reason = std::io::Error::from_raw_os_error(errno);
+            format!("{records} could not be written{since}: {reason}.")
+        }
+    }
+}
+
+const NANOSECONDS: u64 = 1_000_000_000;

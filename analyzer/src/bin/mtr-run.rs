@@ -45,11 +45,30 @@ struct Arguments {
     /// Addresses in the trace: as in the process, or relative to their module
     #[arg(long, value_enum, env = "MTR_ADDRESSES")]
     addresses: Option<Addresses>,
+    /// End a trace when it has this size (K, M, G for KiB, MiB, GiB); what comes later is counted
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "MTR_MAX_TRACE_SIZE")]
+    max_trace_size: Option<u64>,
+    /// End a trace when the disk has no more than this left; 0 goes on until it is full
+    /// [default: 64M, or 5 % of a small disk]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "MTR_KEEP_FREE")]
+    keep_free: Option<u64>,
     #[command(flatten)]
     report: ReportOptions,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
+}
+
+/// A number of bytes, times 1024 for each step of a K, M or G behind it.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number.ok_or_else(|| "expected a number, or one with K, M or G behind it".into())
 }
 
 /// What is written when nothing else is asked for.
@@ -184,6 +203,13 @@ fn prepare(
         .env("MTR_RUN_PID", std::process::id().to_string());
     if arguments.trace_children == YesNo::No {
         command.env("MTR_TRACE_CHILDREN", "no");
+    }
+    let sizes =
+        [("MTR_MAX_TRACE_SIZE", arguments.max_trace_size), ("MTR_KEEP_FREE", arguments.keep_free)];
+    for (name, size) in sizes {
+        if let Some(size) = size {
+            command.env(name, size.to_string());
+        }
     }
     match arguments.start {
         Some(Start::Process) => command.env("MTR_START", "process"),

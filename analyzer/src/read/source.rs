@@ -63,9 +63,9 @@ impl Source {
         self.position
     }
 
-    /// Records lost and the first errno, as the tail states them.
-    pub fn lost(&self) -> (u64, i32) {
-        (self.tail.lost, self.tail.lost_errno)
+    /// Records lost, the first errno and when that was, as the tail states them.
+    pub fn lost(&self) -> (u64, i32, Option<u64>) {
+        (self.tail.lost, self.tail.lost_errno, self.tail.lost_since)
     }
 
     /// Why the tail beside the log was not used.

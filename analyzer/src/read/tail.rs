@@ -24,6 +24,8 @@ pub struct Tail {
     pub lost: u64,
     /// errno of the first loss.
     pub lost_errno: i32,
+    /// Nanoseconds from the start of the log to the first loss.
+    pub lost_since: Option<u64>,
     /// Position in the log and bytes of every block in use, by position; NULs at the end of a
     /// block are left out.
     blocks: Vec<(u64, Vec<u8>)>,
@@ -76,6 +78,7 @@ impl Tail {
             id: u64_at(&head, layout::ID),
             lost: u64_at(&head, layout::LOST),
             lost_errno: u32_at(&head, layout::LOST_ERRNO) as i32,
+            lost_since: Some(u64_at(&head, layout::LOST_SINCE)).filter(|since| *since > 0),
             blocks: Vec::new(),
         };
         for index in 0..count {
@@ -100,6 +103,9 @@ impl Tail {
                 number = again;
             }
         }
+        if let end @ 1.. = u64_at(&head, layout::END) {
+            tail.end_at(end);
+        }
         tail.blocks.sort_unstable_by_key(|(position, _)| *position);
         Ok(tail)
     }
@@ -113,6 +119,14 @@ impl Tail {
         {
             self.blocks.push((position, bytes));
         }
+    }
+
+    /// Drops what lies behind the end of a log that was not written any further.
+    fn end_at(&mut self, end: u64) {
+        for (position, bytes) in &mut self.blocks {
+            bytes.truncate(end.saturating_sub(*position) as usize);
+        }
+        self.blocks.retain(|(_, bytes)| !bytes.is_empty());
     }
 
     /// The last word of a block may end in NULs, which are its own.
@@ -386,8 +400,21 @@ fn state_loss_in_words(file: &File, tail: &Tail) -> io::Result<()> {
     file.write_all_at(&bytes, end)
 }
 
-/// Only the tail's header knew of the records lost last.
+/// Only the tail's header knew of the records lost last. The log has a line for it in its header;
+/// those of earlier versions get one at their end.
 fn state_loss(file: &File, tail: &Tail) -> io::Result<()> {
+    let line = format!(
+        "# lost {:020} {:05} {:020}\n",
+        tail.lost,
+        tail.lost_errno,
+        tail.lost_since.unwrap_or(0)
+    );
+    let head = front(file)?;
+    let there = head.split_inclusive(|b| *b == b'\n').find(|line| line.starts_with(b"# lost "));
+    if let Some(there) = there.filter(|there| there.len() == line.len()) {
+        let position = there.as_ptr() as usize - head.as_ptr() as usize;
+        return file.write_all_at(line.as_bytes(), position as u64);
+    }
     let end = file.metadata()?.len();
     let mut last = [b'\n'];
     if end > 0 {

@@ -70,8 +70,10 @@ pub struct Damage {
     pub cut: bool,
     /// Records that the process could not write.
     pub lost: u64,
-    /// Why it could not.
+    /// Why it could not: an errno, or one of the values that docs/log-format.md adds.
     pub lost_errno: i32,
+    /// Nanoseconds from the start of the log to the first of them, where it is stated.
+    pub lost_since: Option<u64>,
     /// Why the tail beside the log was not used.
     pub tail_ignored: Option<String>,
 }
@@ -151,10 +153,11 @@ impl Opened {
     /// Adds to a log that was read from [`Opened::input`] what only its tail knows.
     pub fn complete(&self, log: &mut Log) {
         log.running = self.is_running;
-        let (lost, errno) = self.source.lost();
+        let (lost, errno, since) = self.source.lost();
         if lost > log.damage.lost {
             log.damage.lost = lost;
             log.damage.lost_errno = errno;
+            log.damage.lost_since = since.or(log.damage.lost_since);
         }
         log.damage.tail_ignored = self.source.tail_ignored().map(String::from);
         log.had_tail = self.source.had_tail();
@@ -178,9 +181,10 @@ impl Log {
     /// Takes in a `#` line.
     pub(super) fn state(&mut self, meta: Meta<'_>) {
         match meta {
-            Meta::Lost { records, errno } => {
+            Meta::Lost { records, errno, since } => {
                 self.damage.lost = records;
                 self.damage.lost_errno = errno as i32;
+                self.damage.lost_since = since.filter(|_| records > 0);
             }
             Meta::Exit => self.exited = true,
             _ => {}

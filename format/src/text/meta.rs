@@ -65,12 +65,14 @@ pub enum Meta<'a> {
         /// AVMA behind the last mapping.
         end: u64,
     },
-    /// `# lost RECORDS ERRNO`.
+    /// `# lost RECORDS ERRNO SINCE`.
     Lost {
         /// Records that could not be written so far.
         records: u64,
         /// Why.
         errno: u64,
+        /// Nanoseconds from the start of the log to the first of them.
+        since: Option<u64>,
     },
     /// `# frees stacks`: the FREE words of a compact trace carry stacks.
     FreesStacks,
@@ -156,7 +158,8 @@ fn unload<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
 }
 
 fn lost<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
-    Some(Meta::Lost { records: values.number()?, errno: values.number()? })
+    let (records, errno) = (values.number()?, values.number()?);
+    Some(Meta::Lost { records, errno, since: values.number() })
 }
 
 /// The values of a line that are not read yet.
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 14] = [
+        let lines: [(&str, Meta<'_>); 15] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# frees stacks", Meta::FreesStacks),
@@ -232,7 +235,11 @@ mod tests {
                     name: b"./t",
                 },
             ),
-            ("# lost 17 28", Meta::Lost { records: 17, errno: 28 }),
+            ("# lost 17 28", Meta::Lost { records: 17, errno: 28, since: None }),
+            (
+                "# lost 00000000000000000017 00028 00000000000000000900",
+                Meta::Lost { records: 17, errno: 28, since: Some(900) },
+            ),
             ("# exit", Meta::Exit),
         ];
         for (line, meta) in lines {

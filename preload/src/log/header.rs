@@ -135,6 +135,13 @@ pub(crate) fn write_header(
     whose(this, id(), &mut whose_lines);
     of_what(by_mtrace, parent, &mut other_lines)?;
     let mut bytes = Scratch::<40960>::new()?;
+    let mut lost_at = 0;
+    if !config::get().is_compact {
+        let mut line = Text::<64>::EMPTY;
+        file::push_lost_line(0, 0, 0, &mut line);
+        lost_at = whose_lines.as_bytes().len() as u64;
+        whose_lines.push(line.as_bytes());
+    }
     for lines in [whose_lines.as_bytes(), other_lines.as_bytes()] {
         push_as_stored(lines, &mut bytes);
         if config::get().is_compact {
@@ -143,6 +150,6 @@ pub(crate) fn write_header(
             ring::put(ring::reserve(lines.len()), &[lines]);
         }
     }
-    file::write_at(0, bytes.as_bytes());
+    file::write_header(bytes.as_bytes(), lost_at);
     Some(())
 }

@@ -3,6 +3,7 @@
 mod absorb;
 pub(crate) mod file;
 mod header;
+mod limits;
 mod open;
 mod path;
 pub(crate) mod process;
