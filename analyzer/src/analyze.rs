@@ -70,6 +70,7 @@ fn profile(
         incomplete: damage.cut
             || damage.malformed + damage.torn + damage.lost > 0
             || damage.tail_ignored.is_some(),
+        parts: Vec::new(),
     }
 }
 

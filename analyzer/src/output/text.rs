@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::number::{counted, thousands};
+use super::processes;
 use crate::profile::{Amount, Ending, Fault, FaultKind, Profile, Site, SiteStack, StackId};
 
 /// By what the allocation sites are ordered, largest first.
@@ -54,7 +55,7 @@ impl Default for Options {
 }
 
 /// Columns of a line that can be broken.
-const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 
 /// Writes the report of one trace.
 pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
@@ -73,6 +74,9 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
 
 /// Program, process, trace.
 fn header(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    if !profile.parts.is_empty() {
+        return processes::list(&profile.parts, options.top, out);
+    }
     let command = match &profile.arguments[..] {
         [] => profile.program.as_deref().map(|program| shown(program, options)),
         arguments => Some(arguments.iter().map(|a| printable(a)).collect::<Vec<_>>().join(" ")),
@@ -288,7 +292,7 @@ fn shown(path: &Path, options: &Options) -> String {
 }
 
 /// A name in which nothing can move the cursor: it comes from the traced program.
-fn printable(name: &[u8]) -> String {
+pub(super) fn printable(name: &[u8]) -> String {
     let escape = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
         false => c.to_string(),
@@ -297,7 +301,7 @@ fn printable(name: &[u8]) -> String {
 }
 
 /// The front of a text that is too long for `width` columns.
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     match text.chars().count() > width {
         true => text.chars().take(width.saturating_sub(3)).chain("...".chars()).collect(),
         false => text.into(),
