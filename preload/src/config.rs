@@ -3,6 +3,7 @@
 use core::ffi::{CStr, c_char};
 
 use crate::global::{Global, Path, Scratch, Text};
+use crate::log::process::Process;
 use crate::modules::c_str;
 use crate::sys;
 
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) start: Start,
     /// `MTR_TRACE_CHILDREN=no`: children are not traced. Default: yes.
     pub(crate) trace_children: bool,
+    /// This process was started by one that is traced, whose children are not to be.
+    pub(crate) is_child: bool,
     /// `MTR_MAX_TRACE_SIZE`: bytes that a log may have. Default: no limit.
     pub(crate) max_trace_size: u64,
     /// `MTR_KEEP_FREE`: bytes of the disk that are left free; 0 to fill it. Default: a little
@@ -57,6 +60,7 @@ static CONFIG: Global<Config> = Global::new(Config {
     names_user: false,
     start: Start::ByProgram,
     trace_children: true,
+    is_child: false,
     max_trace_size: u64::MAX,
     keep_free: None,
     run_pid: 0,
@@ -89,6 +93,47 @@ pub(crate) fn variable(name: &[u8]) -> Option<&'static [u8]> {
         }
     }
     None
+}
+
+/// What [`mark_children`] puts in place of `MTR_TRACE_CHILDREN=no`.
+static MARK: Global<Text<80>> = Global::new(Text::EMPTY);
+
+const TRACE_CHILDREN: &[u8] = b"MTR_TRACE_CHILDREN";
+
+/// Names this process in the environment as the one that is traced, so that its children by exec know
+/// that they are not: `MTR_TRACE_CHILDREN=no` becomes `MTR_TRACE_CHILDREN=no:PID:TICKS`. It is the
+/// only change, and the variable is ours.
+///
+/// # Safety
+/// The caller is the thread that starts the log.
+pub(crate) unsafe fn mark_children(this: Process) {
+    // SAFETY: the caller's promise.
+    let mark = unsafe { MARK.get_mut() };
+    mark.clear();
+    mark.push(TRACE_CHILDREN);
+    mark.push(b"=no:");
+    mark.push_decimal(this.pid as u64);
+    mark.push(b":");
+    mark.push_decimal(this.ticks);
+    // SAFETY: as in `variable`; nobody else changes the environment before the program runs. The
+    // text stays for good.
+    unsafe {
+        let mut entry = environ.cast_mut();
+        while let Some(text) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
+            let rest = text.to_bytes().strip_prefix(TRACE_CHILDREN);
+            if rest.is_some_and(|rest| rest.first() == Some(&b'=')) {
+                *entry = mark.as_c_str().as_ptr();
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
+/// Whether a process that was marked is another one than this.
+fn is_other_process(mark: &[u8]) -> bool {
+    let mut values = mark.split(|byte| *byte == b':').map(parse);
+    let this = Process::this();
+    values.next() != Some(Some(this.pid as u64)) || values.next() != Some(Some(this.ticks))
 }
 
 /// Reads the settings. An error names what is wrong with which variable.
@@ -142,9 +187,13 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         Some(b"mtrace") => Start::Mtrace,
         Some(_) => return Err(c"MTR_START must be 'process' or 'mtrace'"),
     };
-    config.trace_children = match set(b"MTR_TRACE_CHILDREN") {
+    config.trace_children = match set(TRACE_CHILDREN) {
         None | Some(b"yes") => true,
         Some(b"no") => false,
+        Some([b'n', b'o', b':', mark @ ..]) => {
+            config.is_child = is_other_process(mark);
+            false
+        }
         Some(_) => return Err(c"MTR_TRACE_CHILDREN must be 'yes' or 'no'"),
     };
     config.max_trace_size = match set(b"MTR_MAX_TRACE_SIZE").map(parse_size) {

@@ -95,8 +95,12 @@ fn start_first() -> Option<bool> {
     crate::hooks::configure();
     let config = config::get();
     let is_child = config.run_pid != 0 && config.run_pid != sys::getppid();
-    if is_child && !config.trace_children {
+    if (is_child || config.is_child) && !config.trace_children {
         return None;
+    }
+    if !config.trace_children {
+        // SAFETY: PHASE lets one thread through.
+        unsafe { config::mark_children(Process::this()) };
     }
     if sys::wipe_on_fork((&raw const HOT).cast(), size_of_val(&HOT)).is_err() {
         complain(&[
