@@ -1,6 +1,7 @@
 //! The stages in a row: the path of a trace -> its profile.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use hashbrown::HashMap;
 
@@ -19,6 +20,16 @@ mod sites; // call stacks -> allocation sites
 /// Reads, replays and symbolizes the trace at `trace`. `programs` are ELF files that may be those
 /// of the traced process.
 pub fn analyze(trace: &Path, kind: Kind, programs: &[PathBuf]) -> Result<Profile, Error> {
+    analyze_ended(trace, kind, programs, None)
+}
+
+/// As [`analyze`], for a process whose exit status is known.
+pub fn analyze_ended(
+    trace: &Path,
+    kind: Kind,
+    programs: &[PathBuf],
+    status: Option<ExitStatus>,
+) -> Result<Profile, Error> {
     let order = if kind.is_ours() { Order::Kept } else { Order::Loose };
     let mut replay = Replay::new(order);
     let log = read::read_ahead(trace, |event| replay.event(event))?;
@@ -28,7 +39,7 @@ pub fn analyze(trace: &Path, kind: Kind, programs: &[PathBuf]) -> Result<Profile
         trace_folder: trace.parent().map(Path::to_path_buf),
     };
     let resolved = symbolize::resolve(&log.sites, &options);
-    Ok(profile(trace, &log, outcome, resolved, programs))
+    Ok(profile(trace, &log, outcome, resolved, programs, status))
 }
 
 /// Puts together what the stages found.
@@ -38,6 +49,7 @@ fn profile(
     outcome: Outcome,
     resolved: Resolved,
     programs: &[PathBuf],
+    status: Option<ExitStatus>,
 ) -> Profile {
     let places = Places::new(&log.sites, resolved.places);
     let blind = Blind::of(log);
@@ -45,10 +57,12 @@ fn profile(
     let ending = match log {
         Log { running: true, .. } => Ending::Running,
         Log { exited: true, .. } => Ending::Exited,
+        // By _exit, as shells do.
+        _ if status.is_some_and(|status| status.code().is_some()) => Ending::Exited,
         _ if log.header.version.is_some() => Ending::Killed,
         _ => Ending::Unknown,
     };
-    let mut notes = notes::of(log, &outcome, blind, ending);
+    let mut notes = notes::of(log, &outcome, blind, ending, status);
     notes.extend(resolved.notes);
     let damage = &log.damage;
     Profile {

@@ -1,5 +1,8 @@
 //! What the reader of a report has to know about its trace.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
 use mtr_format::tail;
 
 use super::Blind;
@@ -15,7 +18,13 @@ pub(super) fn double_frees(outcome: &Outcome) -> u64 {
 }
 
 /// One sentence for each thing that is missing, odd or not what it seems.
-pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> Vec<String> {
+pub(super) fn of(
+    log: &Log,
+    outcome: &Outcome,
+    blind: Blind,
+    ending: Ending,
+    status: Option<ExitStatus>,
+) -> Vec<String> {
     let mut notes = Vec::new();
     let (damage, totals) = (&log.damage, &outcome.totals);
     if log.header.start_by_mtrace == Some(true) && log.starts == 0 {
@@ -25,14 +34,18 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
                 .into(),
         );
     } else if log.records == 0 {
-        notes.push("The trace holds no records.".into());
+        let own = " It may have a malloc of its own linked into it, which cannot be traced.";
+        let own = if damage.lost == 0 && log.header.version.is_some() { own } else { "" };
+        notes.push(format!("The trace holds no records.{own}"));
     }
     match ending {
-        Ending::Killed => notes.push(
-            "The program did not end normally (killed, _exit or exec); what is counted as in use \
-             was so at its last record."
-                .into(),
-        ),
+        Ending::Killed => {
+            let how = match status.and_then(|status| status.signal()) {
+                Some(signal) => format!("The program was ended by signal {signal}"),
+                None => "The program ended by a signal, by _exit or by exec".into(),
+            };
+            notes.push(format!("{how}; what is counted as in use was so at its last record."));
+        }
         Ending::Running => {
             notes.push("The program is running; it may free all of this yet.".into())
         }

@@ -15,7 +15,7 @@ fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
     let input = text.as_bytes();
     let log = read_from(input, path, 4096, Holes::AreLosses, |e| replay.event(e)).unwrap();
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[], None)
 }
 
 fn unresolved(_: &CallSite) -> Place {
@@ -111,7 +111,7 @@ fn profile_of_words(trace: &Writer) -> Profile {
         certainty: Certainty::Stated,
     };
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[], None)
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -147,6 +147,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     {
         anyhow::bail!("{} exists already; --force writes over it", fixed.display());
     }
+    let report_file = match &arguments.report_file {
+        Some(path) => Some(open_report(path).with_context(|| path.display().to_string())?),
+        None => None,
+    };
     let library = library::unpack().context("libmtr.so cannot be unpacked")?;
     let id = new_id();
     let mut command = Command::new(&path);
@@ -159,7 +163,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     };
     let pid = running.pid();
-    let status = child::shell_status(running.wait().context("cannot wait for the program")?);
+    let ended = running.wait().context("cannot wait for the program")?;
+    let status = child::shell_status(ended);
     let session = collect(&template, id, pid);
     if session.program.is_none() && session.others.is_empty() {
         complain(&format!(
@@ -169,7 +174,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         ));
         return Ok(if status == 0 { OURS } else { status });
     }
-    match report(arguments, &session) {
+    match report(arguments, &session, ended, report_file) {
         Ok(true) => Ok(arguments.report.error_exitcode.unwrap_or(status)),
         Ok(false) => Ok(status),
         Err(error) if status != 0 => {
@@ -223,15 +228,31 @@ fn prepare(
     };
 }
 
+/// Opens the file for the report. What it holds stays there until there is a report.
+fn open_report(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(path)
+}
+
 /// Reports and says whether there are findings.
-fn report(arguments: &Arguments, session: &Session) -> anyhow::Result<bool> {
-    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match &arguments.report_file {
-        Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
+fn report(
+    arguments: &Arguments,
+    session: &Session,
+    ended: ExitStatus,
+    file: Option<File>,
+) -> anyhow::Result<bool> {
+    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match file {
+        Some(file) => {
+            // A pipe or a terminal has no length.
+            if file.metadata().is_ok_and(|found| found.is_file()) {
+                file.set_len(0).context("cannot write the report")?;
+            }
+            Box::new(file)
+        }
         None => Box::new(io::stderr()),
     });
     let mut error = None;
     let options = arguments.report.text();
-    let found = session::report(session, &options, &mut out, |failed| {
+    let found = session::report(session, ended, &options, &mut out, |failed| {
         error = Some(failed.to_string());
     })
     .context("cannot write the report")?;

@@ -137,7 +137,8 @@ pub struct Found {
 }
 
 impl Found {
-    fn of(profile: &Profile) -> Found {
+    /// What one profile says.
+    pub fn of(profile: &Profile) -> Found {
         Found {
             findings: profile.totals.live_blocks > 0 || !profile.faults.is_empty(),
             incomplete: profile.incomplete,

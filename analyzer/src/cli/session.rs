@@ -3,9 +3,11 @@
 use std::env;
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitStatus;
 
 use super::quote::quoted;
-use super::report::{Files, Found, report_all};
+use super::report::Found;
+use crate::analyze::analyze_ended;
 use crate::error::Error;
 use crate::launch::session::{Session, Trace};
 use crate::output::number::counted;
@@ -17,18 +19,26 @@ use crate::replay::{Order, Replay};
 /// Processes besides the program that are shown with a line of their own.
 const SHOWN: usize = 5;
 
-/// Writes the program's report, a line for each of the largest other processes, and the command
+/// Writes the report of the program, which ended with that status, a line for each of the largest other processes, and the command
 /// that looks closer.
 pub fn report(
     session: &Session,
+    ended: ExitStatus,
     options: &text::Options,
     out: &mut impl Write,
     mut failed: impl FnMut(&Error),
 ) -> io::Result<Found> {
     session.failed.iter().for_each(&mut failed);
-    let traces = session.program.iter().map(|trace| (trace.path.clone(), Kind::OurLog)).collect();
-    let files = Files { traces, ..Files::default() };
-    let found = report_all(&files, options, out, &mut failed)?;
+    let mut found = Found::default();
+    if let Some(trace) = &session.program {
+        match analyze_ended(&trace.path, Kind::OurLog, &[], Some(ended)) {
+            Ok(profile) => {
+                text::write(&profile, options, out)?;
+                found = Found::of(&profile);
+            }
+            Err(error) => failed(&error),
+        }
+    }
     let program = session.program.as_ref().map(|trace| trace.pid);
     let (images, others): (Vec<_>, Vec<_>) =
         session.others.iter().partition(|trace| Some(trace.pid) == program);
