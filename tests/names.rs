@@ -168,3 +168,60 @@ fn folders_that_are_missing_are_made() {
     end(&mut all);
     all_have_logs(&folder.join("a/b/c"), &all);
 }
+
+#[test]
+fn a_process_id_that_is_used_again_is_not_taken_for_the_writer() {
+    let folder = Folder::new("names-reuse");
+    let program = compile(&folder, "stays", &program("stays.c"), &["-pthread"]);
+    let output = folder.join("trace");
+    // This process is alive; its start time tells whether it is the one that wrote the log.
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let ticks: u64 = stat.rsplit(')').next().unwrap().split(' ').nth(20).unwrap().parse().unwrap();
+    let log = |ticks: u64| {
+        let pid = std::process::id();
+        format!("# mtr log 1\n# id 00000000000000ff\n# pid {pid}\n# started 5.000000001 {ticks}\n")
+    };
+    fs::write(&output, log(ticks)).unwrap();
+    let mut all = start(vec![(5004, stayer(&program, &output, 5004))]);
+    end(&mut all);
+    assert_eq!(fs::read_to_string(&output).unwrap(), log(ticks), "its writer lives");
+    fs::write(&output, log(ticks + 1)).unwrap();
+    let mut all = start(vec![(5005, stayer(&program, &output, 5005))]);
+    end(&mut all);
+    assert_eq!(Log::read(&output).unwrap().pid(), all[0].child.id(), "its writer is gone");
+}
+
+#[test]
+fn what_others_do_to_a_log_meanwhile_does_not_harm_the_program() {
+    let folder = Folder::new("names-meddled");
+    let program = compile(&folder, "many", &program("many.c"), &[]);
+    type Deed = fn(&Path);
+    let deeds: [(&str, Deed); 4] = [
+        ("truncated", |log| fs::File::options().write(true).open(log).unwrap().set_len(0).unwrap()),
+        ("removed", |log| fs::remove_file(log).unwrap()),
+        ("tail-removed", |log| fs::remove_file(tail_of(log)).unwrap()),
+        ("folder-gone", |log| fs::remove_dir_all(log.parent().unwrap()).unwrap()),
+    ];
+    for (name, deed) in deeds {
+        let log = folder.join(name).join("trace");
+        let mut child = clean_command(&program)
+            .env("LD_PRELOAD", library())
+            .env("MALLOC_TRACE", &log)
+            .args(["20000", "again"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        deed(&log);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{name}: {output:?}");
+        if log.exists() {
+            let report = mtr_report([&log]);
+            assert!(report.status.code().is_some_and(|c| c <= 2), "{}", report.description());
+            assert!(!report.stderr.contains("panicked"), "{}", report.description());
+        }
+    }
+}

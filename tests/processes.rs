@@ -171,3 +171,43 @@ fn a_child_forked_inside_a_hook_goes_on_and_leaves_its_parents_log_alone() {
         mtr_report([&run.path]).without_faults();
     }
 }
+
+/// Children of `jail HOW` run untraced, say nothing and are counted; their parent loses nothing.
+#[track_caller]
+fn children_that_cannot_be_traced(how: &str, reason: &str) {
+    let folder = Folder::new(&format!("jail-{how}"));
+    let program = compile(&folder, "jail", &program("jail.c"), &[]);
+    std::fs::create_dir(folder.join("root")).unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(folder.path(), closed).unwrap();
+    let root = folder.join("root");
+    let run = Traced::new(&folder, &program).arg(how).arg(&root).run();
+    if run.output.status.code() == Some(77) {
+        return skip(how, "it is not permitted here");
+    }
+    let run = run.succeeded();
+    assert!(run.output.stderr.is_empty(), "{}", run.description());
+    assert_eq!(logs_beside(&run.path).len(), 1);
+    let inside: Vec<_> = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(inside.is_empty(), "left in the jail: {inside:?}");
+    let log = run.log();
+    log.is_in_order();
+    assert_eq!(log.allocated_and_freed(7602), (1000, 1000));
+    assert!(log.blocks_of(7601).is_empty(), "a child's lines in the parent's log");
+    assert_eq!(log.note("untraced")[0], "3");
+    let report = mtr_report([&run.path]).without_faults();
+    let text = report.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = format!("3 children made by fork could not be traced: {reason}");
+    assert!(text.contains(&said), "{}", report.description());
+}
+
+#[test]
+fn children_below_another_root_leave_nothing_there_and_are_counted() {
+    children_that_cannot_be_traced("chroot", "the root folder was another");
+    children_that_cannot_be_traced("both", "the root folder was another");
+}
+
+#[test]
+fn children_without_rights_say_nothing_and_are_counted() {
+    children_that_cannot_be_traced("uid", "Permission denied");
+}

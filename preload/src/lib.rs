@@ -29,6 +29,7 @@ mod modules; // which module an address is in
 mod unwind; // call stacks
 mod dlclose; // what becomes of it when the module goes
 mod lifecycle; // start, fork, exit
+mod untraced; // children without a trace
 mod hot; // the state that every hook touches
 mod config; // MTR_* variables
 mod global; // statics and texts without allocation

@@ -9,7 +9,7 @@ use crate::hot::{HOT, State, single_threaded};
 use crate::log::process::Process;
 use crate::log::{self, Cannot, file, ring};
 use crate::record::compact::{self, words};
-use crate::{modules, real, sites, sys};
+use crate::{modules, real, sites, sys, untraced};
 
 /// How far this process has come. Not in the page that fork wipes: that is how a child knows that
 /// it is one.
@@ -86,7 +86,6 @@ fn start_first() -> Option<bool> {
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
         return None;
     }
-    remember_stderr();
     // SAFETY: PHASE lets one thread through.
     if let Err(message) = unsafe { config::read() } {
         complain(&[message.to_bytes()]);
@@ -133,6 +132,10 @@ fn start_child() -> Option<bool> {
     *parent = *file::path();
     let parent_pid = PID.load(Ordering::Relaxed);
     file::abandon();
+    if untraced::is_below_another_root() {
+        untraced::count(untraced::OTHER_ROOT);
+        return None;
+    }
     open_log(Some((parent_pid, &parent)))?;
     Some(WAS_ON.load(Ordering::Relaxed))
 }
@@ -144,6 +147,11 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
     // SAFETY: PHASE lets one thread through.
     let created = unsafe { log::create(this, parent.map(|(_, path)| path)) };
     if let Err(reason) = created {
+        // Its stderr is the program's own.
+        if parent.is_some() {
+            untraced::count(reason.errno());
+            return None;
+        }
         let path = log::path().as_bytes();
         match reason {
             Cannot::Create(errno) => complain(&[b"cannot create ", path, b": ", describe(errno)]),
@@ -152,9 +160,13 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
         return None;
     }
     if !sites::start() {
-        complain(&[b"no memory"]);
+        match parent {
+            Some(_) => untraced::count(libc::ENOMEM),
+            None => complain(&[b"no memory"]),
+        }
         return None;
     }
+    untraced::start();
     compact::start();
     modules::start();
     LAST_RSS.store(0, Ordering::Relaxed);
@@ -233,6 +245,15 @@ extern "C" fn finish(_: *mut c_void) {
         }
         sample();
     }
+    if let (children @ 1.., errno) = untraced::counted()
+        && let Some(mut line) = Scratch::<64>::new()
+    {
+        line.push(b"# untraced ");
+        line.push_decimal(children.into());
+        line.push(b" ");
+        line.push_decimal(errno as u64);
+        log::write_comment(line.as_bytes());
+    }
     const LAST_LINE: &[u8] = b"# exit";
     let failures = file::failures();
     log::write_comment(LAST_LINE);
@@ -304,25 +325,8 @@ extern "C" fn constructor() {
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = constructor;
 
-/// Device and inode of what was stderr at the start: a fork's child may find that descriptor closed,
-/// or a file of the program's there.
-static STDERR: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-
-fn stderr_now() -> [u64; 2] {
-    sys::fstat(2).map_or([0; 2], |stat| [stat.st_dev, stat.st_ino])
-}
-
-fn remember_stderr() {
-    for (place, value) in STDERR.iter().zip(stderr_now()) {
-        place.store(value, Ordering::Relaxed);
-    }
-}
-
-/// One line on the program's stderr, for what would otherwise go unnoticed.
+/// One line on the program's stderr before it runs, for what would otherwise go unnoticed.
 fn complain(parts: &[&[u8]]) {
-    if stderr_now() != STDERR.each_ref().map(|part| part.load(Ordering::Relaxed)) {
-        return;
-    }
     let Some(mut line) = Scratch::<8192>::new() else { return };
     line.push(b"mtr: ");
     parts.iter().for_each(|part| line.push(part));

@@ -167,6 +167,13 @@ pub(crate) fn map_anonymous(len: usize) -> Result<*mut u8> {
         .map(|at| at as *mut u8)
 }
 
+/// New zeroed memory that children of fork share.
+pub(crate) fn map_with_children(len: usize) -> Result<*mut u8> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    call!(SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0)
+        .map(|at| at as *mut u8)
+}
+
 /// The first `len` bytes of a file, shared with it.
 pub(crate) fn map_shared(fd: Fd, len: usize) -> Result<*mut u8> {
     call!(SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)

@@ -92,6 +92,16 @@ pub(super) fn of(
     if damage.lost > 0 {
         notes.push(loss(damage));
     }
+    if let (children @ 1.., errno) = log.untraced {
+        let reason = match errno {
+            libc::EXDEV => "the root folder was another by then".into(),
+            errno => std::io::Error::from_raw_os_error(errno).to_string(),
+        };
+        notes.push(format!(
+            "{} made by fork could not be traced: {reason}.",
+            counted(children, "child", "children"),
+        ));
+    }
     if damage.torn > 0 {
         notes.push(format!(
             "{} only in part and not counted.",

@@ -97,6 +97,8 @@ pub struct Log {
     pub ended: bool,
     /// `# exit` was seen.
     pub exited: bool,
+    /// Children made by fork that could not be traced, and why the first was not.
+    pub untraced: (u64, i32),
     /// The process was running when the log was opened.
     pub running: bool,
     /// A tail lies beside it: the process runs, or did not end normally.
@@ -186,6 +188,7 @@ impl Log {
                 self.damage.lost_errno = errno as i32;
                 self.damage.lost_since = since.filter(|_| records > 0);
             }
+            Meta::Untraced { children, errno } => self.untraced = (children, errno as i32),
             Meta::Exit => self.exited = true,
             _ => {}
         }

@@ -74,6 +74,13 @@ pub enum Meta<'a> {
         /// Nanoseconds from the start of the log to the first of them.
         since: Option<u64>,
     },
+    /// `# untraced CHILDREN ERRNO`.
+    Untraced {
+        /// Children made by fork that have no trace.
+        children: u64,
+        /// Why the first has none.
+        errno: u64,
+    },
     /// `# frees stacks`: the FREE words of a compact trace carry stacks.
     FreesStacks,
     /// `# exit`.
@@ -118,6 +125,7 @@ impl<'a> Meta<'a> {
             b"module" => module(&mut values).ok_or("\"# module START END BIAS BUILDID PATH NAME\""),
             b"unload" => unload(&mut values).ok_or("\"# unload START END\""),
             b"lost" => lost(&mut values).ok_or("\"# lost RECORDS ERRNO\""),
+            b"untraced" => untraced(&mut values).ok_or("\"# untraced CHILDREN ERRNO\""),
             b"frees" if values.rest == b"stacks" => Ok(Meta::FreesStacks),
             b"exit" => Ok(Meta::Exit),
             _ => Ok(Meta::Unknown),
@@ -155,6 +163,10 @@ fn module<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
 
 fn unload<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
     Some(Meta::Unload { start: values.number()?, end: values.number()? })
+}
+
+fn untraced<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
+    Some(Meta::Untraced { children: values.number()?, errno: values.number()? })
 }
 
 fn lost<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
@@ -209,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 15] = [
+        let lines: [(&str, Meta<'_>); 16] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# frees stacks", Meta::FreesStacks),
@@ -240,6 +252,7 @@ mod tests {
                 "# lost 00000000000000000017 00028 00000000000000000900",
                 Meta::Lost { records: 17, errno: 28, since: Some(900) },
             ),
+            ("# untraced 2 13", Meta::Untraced { children: 2, errno: 13 }),
             ("# exit", Meta::Exit),
         ];
         for (line, meta) in lines {

@@ -25,6 +25,16 @@ pub(crate) enum Cannot {
     Replace(&'static CStr),
 }
 
+impl Cannot {
+    /// As an error number.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Cannot::Create(errno) => *errno,
+            Cannot::Replace(_) => libc::EEXIST,
+        }
+    }
+}
+
 /// Path of the log being created; after a failure, the one that could not be.
 static PATH: Global<Path> = Global::new(Path::EMPTY);
 /// Path of the log of this process's image before an exec, empty when there was none.
