@@ -48,6 +48,44 @@ fn a_forked_child_has_a_log_of_its_own() {
 }
 
 #[test]
+fn a_child_may_free_what_it_inherited_and_nothing_else() {
+    let folder = Folder::new("fork-inherited");
+    let (parent, child) = (folder.join("trace"), folder.join("trace.8"));
+    let head = |pid: u32, more: &str| {
+        format!(
+            "# mtr log 1\n# id 00000000000000{pid:02x}\n# pid {pid}\n# started {pid}.0 1\n\
+             # addresses absolute\n# start process\n{more}= Start\n"
+        )
+    };
+    let line = |op: &str| format!("@ ./t:[0x1157] {op}\n");
+    // Two blocks, one of them freed again, and a third that the fork came too early for.
+    let before = head(7, "") + &line("+ 0x1000 0x10") + &line("+ 0x2000 0x20") + &line("- 0x2000");
+    std::fs::write(&parent, before.clone() + &line("+ 0x3000 0x30") + "# exit\n").unwrap();
+    let write_child = |position: usize, ops: &[&str], log: &str| {
+        let lines: String = ops.iter().map(|op| line(op)).collect();
+        let more = format!("# parent 7 {position} {log}\n");
+        std::fs::write(&child, head(8, &more) + &lines + "# exit\n").unwrap();
+        mtr_report([&child]).succeeded()
+    };
+    let at = before.len();
+    let stated = parent.to_str().unwrap();
+    // The log is where it was said to be, or where it has been moved to with the child's.
+    for log in [stated, "/no/such/folder/trace"] {
+        let report = write_child(at, &["- 0x1000", "+ 0x1000 0x10"], log);
+        assert!(report.faults().is_empty(), "{}", report.description());
+        assert!(report.text.contains("1 block inherited"), "{}", report.description());
+        for wrong in ["- 0x2000", "- 0x3000", "- 0x1008"] {
+            let report = write_child(at, &["- 0x1000", wrong], log);
+            assert_eq!(report.faults().len(), 1, "{wrong}: {}", report.description());
+        }
+    }
+    // Without the parent's log nobody can tell.
+    let report = write_child(at, &["- 0x2000"], "/no/such/folder/other");
+    assert!(report.faults().is_empty(), "{}", report.description());
+    assert!(report.text.contains("1 block inherited"), "{}", report.description());
+}
+
+#[test]
 fn children_forked_in_a_loop_tear_no_line_and_repeat_none() {
     const CHILDREN: u64 = 40;
     let folder = Folder::new("fork-loop");

@@ -13,6 +13,7 @@ use crate::replay::{Order, Outcome, Replay};
 use crate::symbolize::{self, Resolved};
 use places::Places;
 
+mod inherited; // what a child of fork has from its parent
 mod notes; // what the reader of the report has to know
 mod places; // what became of call sites and call stacks
 mod sites; // call stacks -> allocation sites
@@ -32,6 +33,9 @@ pub fn analyze_ended(
 ) -> Result<Profile, Error> {
     let order = if kind.is_ours() { Order::Kept } else { Order::Loose };
     let mut replay = Replay::new(order);
+    if let Some(blocks) = inherited::blocks(trace) {
+        replay.inherit(blocks);
+    }
     let log = read::read_ahead(trace, |event| replay.event(event))?;
     let outcome = replay.finish();
     let options = symbolize::Options {
@@ -52,7 +56,7 @@ fn profile(
     status: Option<ExitStatus>,
 ) -> Profile {
     let places = Places::new(&log.sites, resolved.places);
-    let blind = Blind::of(log);
+    let blind = Blind::of(log, &outcome);
     let faults = faults(log, &outcome, &places, blind);
     let ending = match log {
         Log { running: true, .. } => Ending::Running,
@@ -129,7 +133,7 @@ fn faults(log: &Log, outcome: &Outcome, places: &Places, blind: Blind) -> Vec<Fa
 enum Blind {
     /// Everything was recorded from the first allocation on.
     Never,
-    /// The process inherited the heap of its parent.
+    /// The process inherited a heap of its parent's that is not known.
     BeforeFork,
     /// Recording was switched on, or off and on, in the middle.
     BeforeStart,
@@ -138,7 +142,7 @@ enum Blind {
 }
 
 impl Blind {
-    fn of(log: &Log) -> Blind {
+    fn of(log: &Log, outcome: &Outcome) -> Blind {
         let damage = &log.damage;
         if log.header.version.is_none()
             || log.header.start_by_mtrace == Some(true)
@@ -148,7 +152,7 @@ impl Blind {
         } else if damage.lost + damage.torn + damage.malformed > 0 || damage.tail_ignored.is_some()
         {
             Blind::Lost
-        } else if log.header.parent.is_some() {
+        } else if log.header.parent.is_some() && !outcome.knows_inherited {
             Blind::BeforeFork
         } else {
             Blind::Never

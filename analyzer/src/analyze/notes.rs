@@ -58,14 +58,15 @@ pub(super) fn of(
             counted(totals.failed_bytes, "byte", "bytes"),
         ));
     }
+    if totals.inherited_frees > 0 {
+        notes.push(inherited(totals.inherited_frees));
+    }
     if totals.unknown_frees > 0 {
         let blocks = counted(totals.unknown_frees, "block", "blocks");
         let were = if totals.unknown_frees == 1 { "was" } else { "were" };
         match blind {
             Blind::Never => {}
-            Blind::BeforeFork => {
-                notes.push(format!("{blocks} inherited from the parent process {were} freed."));
-            }
+            Blind::BeforeFork => notes.push(inherited(totals.unknown_frees)),
             Blind::BeforeStart => notes.push(format!(
                 "{blocks} allocated before tracing began (or while it was off) {were} freed."
             )),
@@ -135,6 +136,11 @@ pub(super) fn of(
         notes.push(format!("The tail beside the trace was not used: {reason}."));
     }
     notes
+}
+
+fn inherited(frees: u64) -> String {
+    let were = if frees == 1 { "was" } else { "were" };
+    format!("{} inherited from the parent process {were} freed.", counted(frees, "block", "blocks"))
 }
 
 /// What was not recorded, since when and why.

@@ -260,8 +260,21 @@ pub struct Head {
     pub started: Option<(u64, u64)>,
     /// Second value of `# started`.
     pub ticks: Option<u64>,
+    /// `# parent`, for a child made by fork.
+    pub parent: Option<Parent>,
     /// It is a compact trace.
     pub is_compact: bool,
+}
+
+/// The parent of a process that was made by fork.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Process ID.
+    pub pid: u32,
+    /// Length of its log at the fork.
+    pub position: Option<u64>,
+    /// Its log.
+    pub log: PathBuf,
 }
 
 impl Head {
@@ -281,6 +294,10 @@ impl Head {
                 Ok(Meta::Id(id)) => head.id = head.id.or(Some(id)),
                 Ok(Meta::Session(id)) => head.session = head.session.or(Some(id)),
                 Ok(Meta::Pid(pid)) => head.pid = head.pid.or(u32::try_from(pid).ok()),
+                Ok(Meta::Parent { pid, position, path }) if head.parent.is_none() => {
+                    let log = super::header::path(path);
+                    head.parent = u32::try_from(pid).ok().map(|pid| Parent { pid, position, log });
+                }
                 Ok(Meta::Started { seconds, nanoseconds, ticks }) => {
                     head.started = head.started.or(Some((seconds, nanoseconds)));
                     head.ticks = head.ticks.or(Some(ticks));

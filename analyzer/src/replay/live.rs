@@ -42,6 +42,10 @@ impl Live {
         self.blocks.remove(&ptr)
     }
 
+    pub(super) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.blocks.keys().copied()
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.blocks.len() as u64
     }

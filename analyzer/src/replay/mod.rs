@@ -9,6 +9,7 @@ mod recent; // what was freed a short while ago
 mod sites; // the same numbers for every call site
 mod totals; // what memcheck's HEAP SUMMARY counts
 
+use hashbrown::HashSet;
 use mtr_format::text::decode::Op;
 
 pub use faults::{Fault, FaultKind};
@@ -42,6 +43,8 @@ pub struct Replay {
     peak: Peak,
     sites: Sites,
     faults: Faults,
+    /// Blocks that the process has from its parent and has not freed, where they are known.
+    inherited: Option<HashSet<u64>>,
 }
 
 /// What a replay found out.
@@ -55,6 +58,8 @@ pub struct Outcome {
     pub sites: Vec<SiteTotals>,
     /// What was done wrongly, in order of first appearance.
     pub faults: Vec<Fault>,
+    /// The blocks that the process had from its parent were known.
+    pub knows_inherited: bool,
 }
 
 impl Replay {
@@ -68,7 +73,20 @@ impl Replay {
             peak: Peak::default(),
             sites: Sites::default(),
             faults: Faults::default(),
+            inherited: None,
         }
+    }
+
+    /// The process has these blocks from its parent: to free one is no fault.
+    pub fn inherit(&mut self, blocks: HashSet<u64>) {
+        self.inherited = Some(blocks);
+    }
+
+    /// All blocks that a child would have from this process now.
+    pub fn into_live(self) -> HashSet<u64> {
+        let mut live = self.inherited.unwrap_or_default();
+        live.extend(self.live.addresses());
+        live
     }
 
     /// Takes in one event.
@@ -119,6 +137,9 @@ impl Replay {
     #[inline]
     fn begin(&mut self, ptr: u64, block: Block, line: u64) {
         self.totals.begin(block.size);
+        if let Some(inherited) = &mut self.inherited {
+            inherited.remove(&ptr);
+        }
         if let Some(old) = self.live.insert(ptr, block) {
             self.duplicate(ptr, old, block, line);
         }
@@ -168,6 +189,10 @@ impl Replay {
     /// The end of a block that is not live.
     #[cold]
     fn unknown(&mut self, ptr: u64, site: SiteId, line: u64) {
+        if self.inherited.as_mut().is_some_and(|inherited| inherited.remove(&ptr)) {
+            self.totals.inherited_frees += 1;
+            return;
+        }
         match self.recent.find(ptr) {
             Some(freed) => self.faults.double_free(ptr, freed, site, line),
             None => {
@@ -188,7 +213,13 @@ impl Replay {
         self.totals.live_blocks = self.live.len();
         let sites = self.sites.finish(&self.peak);
         self.peak.blocks = sites.iter().map(|site| site.peak_blocks).sum();
-        Outcome { totals: self.totals, peak: self.peak, sites, faults: self.faults.finish() }
+        Outcome {
+            totals: self.totals,
+            peak: self.peak,
+            sites,
+            faults: self.faults.finish(),
+            knows_inherited: self.inherited.is_some(),
+        }
     }
 }
 
