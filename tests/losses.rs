@@ -228,3 +228,24 @@ fn a_file_size_limit_is_survived_and_said() {
     ends_early(&read, all_records(&folder, &program));
     the_report_says(&log, &read, "File too large");
 }
+
+#[test]
+fn a_child_of_a_process_whose_log_has_ended_has_a_log_that_goes_on() {
+    let folder = Folder::new("losses-fork");
+    let source = support::program("fork_in_a_loop.c");
+    let program = compile(&folder, "fork_in_a_loop", &source, &[]);
+    // Room for the header and the first lines of each; the parent's is used up first.
+    let run = Traced::new(&folder, &program).arg("900").env("MTR_MAX_TRACE_SIZE", "40K").run();
+    let run = run.succeeded();
+    let parent = run.log();
+    assert!(parent.lost() > 0, "{}", run.description());
+    let logs = logs_beside(&run.path);
+    assert_eq!(logs.len(), 901);
+    for child in logs.iter().filter(|log| log.path != run.path) {
+        child.is_sound();
+        assert_eq!(
+            child.records().filter(|r| r.allocated().is_some_and(|(_, n)| n >= 8000)).count(),
+            100
+        );
+    }
+}

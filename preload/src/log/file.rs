@@ -33,6 +33,8 @@ pub(crate) unsafe fn adopt(fd: Fd, path: &Path, tail: *mut u8) -> Result<()> {
     // SAFETY: the caller is the only thread that is here.
     unsafe { *PATH.get_mut() = *path };
     TAIL.store(tail, Ordering::Release);
+    limits::forget();
+    LOST_AT.store(0, Ordering::Relaxed);
     match out_of_the_way(fd) {
         Ok(fd) => FD.store(fd, Ordering::Release),
         Err(fd) => sys::close(fd),

@@ -24,6 +24,12 @@ const INTERVAL: u64 = 256 << 10;
 const KEEP_FREE: u64 = 64 << 20;
 const KEEP_FREE_PART: u64 = 20;
 
+/// Forgets the log of a fork's parent.
+pub(super) fn forget() {
+    HIGHEST.store(0, Ordering::Relaxed);
+    END.store(u64::MAX, Ordering::Release);
+}
+
 /// Begins with a log whose first lines, of that length, are in its file.
 pub(super) fn open(fd: Fd, header_len: u64) {
     HIGHEST.store(header_len, Ordering::Relaxed);
