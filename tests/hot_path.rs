@@ -58,10 +58,10 @@ fn a_line_of_the_log_takes_few_instructions() {
 
 #[test]
 fn an_event_with_an_unchanged_stack_takes_few_instructions() {
-    check("an_event_with_an_unchanged_stack_takes_few_instructions", "1", "compact", 280.0);
+    check("an_event_with_an_unchanged_stack_takes_few_instructions", "1", "compact", 185.0);
 }
 
 #[test]
 fn twenty_unchanged_frames_take_few_instructions() {
-    check("twenty_unchanged_frames_take_few_instructions", "20", "compact", 345.0);
+    check("twenty_unchanged_frames_take_few_instructions", "20", "compact", 220.0);
 }

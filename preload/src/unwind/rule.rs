@@ -66,6 +66,12 @@ impl Rule {
         }
     }
 
+    /// Whether the kind is [`Kind::Rbp`], of a rule that is of that or of [`Kind::Rsp`].
+    #[inline(always)]
+    pub(super) fn is_plain_by_rbp(self) -> bool {
+        self.0 & Kind::Rbp as u32 != 0
+    }
+
     /// What is added to the register.
     #[inline(always)]
     pub(super) fn offset(self) -> u64 {

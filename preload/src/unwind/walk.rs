@@ -101,30 +101,50 @@ impl Position {
     /// The frame that called this one, if a plain rule and readable memory suffice to say.
     #[inline(always)]
     fn caller(self, rule: Rule) -> Option<Position> {
-        let base = match rule.kind() {
-            Kind::Rsp => self.rsp,
-            Kind::Rbp => self.rbp,
-            _ => return None,
-        };
-        let cfa = base.wrapping_add(rule.offset());
-        let slot = cfa.wrapping_sub(8);
-        if slot < self.rsp || !self.memory.holds(slot) {
+        if self.rsp < self.memory.low() {
             return None;
         }
-        let mut rbp = self.rbp;
-        if rule.rbp_below_cfa() != 0 {
-            let saved = cfa.wrapping_sub(rule.rbp_below_cfa());
-            if !self.memory.holds(saved) {
-                return None;
-            }
-            // SAFETY: just checked.
-            rbp = unsafe { self.memory.word_unchecked(saved) };
-        }
-        // SAFETY: just checked.
-        let pc = unsafe { self.memory.word_unchecked(slot) };
-        let steps = self.steps + 1;
-        Some(Position { pc, rsp: cfa, rbp, is_interrupted: false, steps, ..self })
+        let (pc, rsp, rbp) = plain_caller(self.rsp, self.rbp, rule, &self.memory)?;
+        Some(Position { pc, rsp, rbp, is_interrupted: false, steps: self.steps + 1, ..self })
     }
+
+    /// From the hook's caller to the frame that so many plain steps led to.
+    pub(super) fn move_plainly(&mut self, pc: u64, rsp: u64, rbp: u64, steps: usize) {
+        (self.pc, self.rsp, self.rbp, self.steps) = (pc, rsp, rbp, steps);
+    }
+}
+
+/// PC, rsp and rbp of the caller of a frame, if a plain rule and words of `memory` suffice to say.
+/// `rsp` is not below `memory`.
+#[inline(always)]
+pub(super) fn plain_caller(
+    rsp: u64,
+    rbp: u64,
+    rule: Rule,
+    memory: &Memory,
+) -> Option<(u64, u64, u64)> {
+    let base = match rule.kind() {
+        Kind::Rsp => rsp,
+        Kind::Rbp => rbp,
+        _ => return None,
+    };
+    let cfa = base.wrapping_add(rule.offset());
+    let slot = cfa.wrapping_sub(8);
+    if slot < rsp || slot >= memory.high() || !base.is_multiple_of(8) {
+        return None;
+    }
+    let below = rule.rbp_below_cfa();
+    let mut caller_rbp = rbp;
+    if below != 0 {
+        if cfa - rsp < below {
+            return None;
+        }
+        // SAFETY: at most `slot`, at least `rsp`, a multiple of 8.
+        caller_rbp = unsafe { memory.word_unchecked(cfa.wrapping_sub(below)) };
+    }
+    // SAFETY: at least `rsp`, below `high`, a multiple of 8.
+    let pc = unsafe { memory.word_unchecked(slot) };
+    Some((pc, cfa, caller_rbp))
 }
 
 /// What a walk knows besides its position.

@@ -4,30 +4,47 @@ use core::ops::ControlFlow;
 
 use mtr_format::compact::word::{FRAMES_CUT, WALK_ENDED};
 
+use super::nodes::Nodes;
 use super::thread::State;
-use crate::unwind::{self, End, Registers};
+use crate::unwind::{self, End, Names, Registers};
 
 /// The node of the hook's caller. `root` is that of the thread.
-///
-/// Frames that have not changed since the last event know theirs.
 #[inline(always)]
 pub(super) fn node(state: &mut State, root: u32, caller: &Registers) -> u32 {
-    state.bounds.update(caller.rsp);
-    let update = state.last.update(caller, &state.bounds);
-    let frames = state.last.frames();
-    let mut node = match frames.get(update.kept.wrapping_sub(1)) {
-        Some(kept) => kept.node,
-        None => match update.end {
-            End::Root => root,
-            End::Truncated(_) => state.nodes.get(root, WALK_ENDED),
-            End::Limit => return node_of_deep_stack(state, root, caller),
-        },
-    };
-    for frame in frames.get_mut(update.kept..).unwrap_or_default() {
-        node = state.nodes.get(node, frame.return_address());
-        frame.node = node;
+    match state.last.unchanged(caller, &state.bounds) {
+        Some(node) => node,
+        None => node_of_new_stack(state, root, caller),
     }
-    node
+}
+
+/// As [`node`], of a stack that is not the last one.
+#[inline(never)]
+fn node_of_new_stack(state: &mut State, root: u32, caller: &Registers) -> u32 {
+    let mut names = Trie { nodes: &mut state.nodes, root };
+    match state.last.update(caller, &mut state.bounds, &mut names) {
+        Some(node) => node,
+        None => node_of_deep_stack(state, root, caller),
+    }
+}
+
+/// Frames are known by their nodes.
+struct Trie<'a> {
+    nodes: &'a mut Nodes,
+    root: u32,
+}
+
+impl Names for Trie<'_> {
+    fn outside(&mut self, end: End) -> u32 {
+        match end {
+            End::Truncated(_) => self.nodes.get(self.root, WALK_ENDED),
+            End::Root | End::Limit => self.root,
+        }
+    }
+
+    #[inline(always)]
+    fn frame(&mut self, outer: u32, address: u64) -> u32 {
+        self.nodes.get(outer, address)
+    }
 }
 
 /// Innermost frames that are kept of a stack that is too deep.

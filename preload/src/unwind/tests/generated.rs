@@ -8,6 +8,8 @@ use crate::sys;
 use crate::unwind::walk::Cut;
 use crate::unwind::{End, LastStack, Registers, Stack, walk};
 
+use super::names::{Chains, node_of};
+
 thread_local!(static SEEN: RefCell<(Vec<u64>, Option<End>)> = const { RefCell::new((Vec::new(), None)) });
 
 hook_with_registers!(seeing_hook, 0, see);
@@ -22,13 +24,15 @@ extern "C" fn see(registers: *const Registers) -> usize {
         pcs.push(frame.pc);
         ControlFlow::Continue(())
     });
+    let mut names = Chains::new();
     // Twice, so that the second could keep what must not be kept.
     let memory = sys::map_anonymous(size_of::<LastStack>()).unwrap().cast::<LastStack>();
     for _ in 0..2 {
         // SAFETY: zeroed memory of this function.
         let last = unsafe { &mut *memory };
-        assert_eq!(last.update(registers, &stack).end, end);
-        assert!(last.frames().iter().rev().map(|frame| frame.pc).eq(pcs.iter().copied()));
+        let node = node_of(last, registers, &mut stack, &mut names).unwrap();
+        assert!(names.addresses(node).eq(pcs.iter().copied()));
+        assert_eq!(names.end(node), end);
     }
     // SAFETY: not used any more.
     unsafe { sys::unmap(memory.cast(), size_of::<LastStack>()) };
