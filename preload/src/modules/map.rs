@@ -86,6 +86,7 @@ pub(crate) fn sweep() -> bool {
 
 /// Appends the path of the file that is mapped at `start`, as /proc/self/maps has it: absolute even
 /// where the loader's name is relative to a folder that is no longer the current one.
+#[inline(never)] // its buffer would be on the stack while the line is written
 pub(super) fn push_path<const N: usize>(start: usize, out: &mut Text<N>) -> bool {
     let Some(mut line) = Scratch::<{ libc::PATH_MAX as usize + 128 }>::new() else { return false };
     let Ok(fd) = sys::openat(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) else {

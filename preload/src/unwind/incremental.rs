@@ -11,17 +11,18 @@
 //! interpreted, all frames of a stack that ended too early, and those of a stack whose bounds are
 //! not known (which may vanish before its words are read again).
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::bounds::Stack;
 use super::cache::Rules;
 use super::rule::Kind;
 use super::search::{NewFrame, Search};
-use super::step::Registers;
-use super::walk::End;
+use super::step::{Registers, Room};
+use super::walk::{End, Frame, walk_in};
 use super::words::{MAX_WORDS, Words};
 
-/// Frames that are kept. Deeper stacks are left to [`walk`](super::walk()).
+/// Frames that are kept. Deeper stacks are left to [`LastStack::walk`].
 pub(crate) const MAX_FRAMES: usize = 4096;
 
 /// A frame of the last stack.
@@ -100,6 +101,7 @@ pub(crate) struct LastStack {
     pub(super) frames: [StackFrame; MAX_FRAMES + 1],
     /// Innermost first; used by `update` only.
     pub(super) new: [NewFrame; MAX_FRAMES],
+    pub(super) room: Room,
 }
 
 impl LastStack {
@@ -113,6 +115,17 @@ impl LastStack {
     #[inline(always)]
     pub(super) fn high(&self) -> u64 {
         self.high
+    }
+
+    /// Visits the frames of the call stack from the hook's caller on, until the outermost one or until
+    /// `visit` breaks. The last stack stays what it was.
+    pub(crate) fn walk(
+        &mut self,
+        start: &Registers,
+        stack: &Stack,
+        visit: impl FnMut(Frame) -> ControlFlow<()>,
+    ) -> End {
+        walk_in(&mut self.room, start, stack, visit)
     }
 
     /// The node of the stack of the hook's caller, if that is the last stack. `stack` is that of the
@@ -149,42 +162,54 @@ impl LastStack {
         // A signal handler that ends this update by a jump leaves an empty stack behind.
         self.clear();
         compiler_fence(Ordering::SeqCst);
-        let (top, len) =
-            if stack.holds(start.rsp) && stack.high() == self.high && rules.are_of(self.epoch) {
-                match Search::run(self, last, start, rules) {
-                    Ok(search) => self.append_plain(&search, names)?,
-                    Err(search) => self.go_on(search?, start, stack, rules, names)?,
-                }
-            } else {
-                // Where the bounds are not known, or rules are about to change, nothing can be taken
-                // over: neither now nor the next time.
-                stack.update(start.rsp);
-                self.high = if stack.holds(start.rsp) { stack.high() } else { 0 };
-                self.epoch = rules.epoch().unwrap_or(u64::MAX);
-                *self.frames.first_mut()? = SENTINEL;
-                self.go_on(Search::new(start, 0), start, stack, rules, names)?
-            };
+        if stack.holds(start.rsp) && stack.high() == self.high && rules.are_of(self.epoch) {
+            match Search::run(self, last, start, rules) {
+                Ok((kept, found)) => self.append_plain(kept, found, names),
+                Err(search) => self.go_on(search?, start, stack, rules, names),
+            }
+        } else {
+            self.begin_anew(start, stack, rules, names)
+        }
+    }
+
+    /// Bounds or rules are not those of the last stack, or not known: nothing can be taken over.
+    #[cold]
+    #[inline(never)]
+    fn begin_anew(
+        &mut self,
+        start: &Registers,
+        stack: &mut Stack,
+        rules: Rules,
+        names: &mut impl Names,
+    ) -> Option<u32> {
+        stack.update(start.rsp);
+        // Where they are not known now, nothing can be taken over the next time.
+        self.high = if stack.holds(start.rsp) { stack.high() } else { 0 };
+        self.epoch = rules.epoch().unwrap_or(u64::MAX);
+        *self.frames.first_mut()? = SENTINEL;
+        self.go_on(Search::new(start, 0), start, stack, rules, names)
+    }
+
+    /// The last stack is complete: it has these frames. Returns the node.
+    #[inline(always)]
+    fn finish(&mut self, len: usize, top: StackFrame) -> Option<u32> {
         compiler_fence(Ordering::SeqCst);
-        (self.top, self.len) = (top, len);
+        (self.len, self.top) = (len, top);
         Some(top.node)
     }
 
-    /// Adds the frames that `search` has found behind those that it keeps (one at least), from the
-    /// outermost one on. All are plain. Returns the innermost, and how many there are now.
+    /// Adds the frames that the search has found behind those that it keeps (one at least), from the
+    /// outermost one on. All are plain.
     #[inline(always)]
-    fn append_plain(
-        &mut self,
-        search: &Search,
-        names: &mut impl Names,
-    ) -> Option<(StackFrame, usize)> {
-        let mut outer = *self.frames.get(search.kept)?;
+    fn append_plain(&mut self, kept: usize, found: usize, names: &mut impl Names) -> Option<u32> {
+        let mut outer = *self.frames.get(kept)?;
         let mut words_len = outer.needs.words();
-        let len = search.kept + search.found;
-        if words_len + 2 * search.found > MAX_WORDS {
+        let len = kept + found;
+        if words_len + 2 * found > MAX_WORDS {
             return None;
         }
-        let places = self.frames.get_mut(search.kept + 1..len + 1)?;
-        let new = self.new.get(..search.found)?;
+        let places = self.frames.get_mut(kept + 1..len + 1)?;
+        let new = self.new.get(..found)?;
         for (place, new) in places.iter_mut().zip(new.iter().rev()) {
             let rule = new.rule();
             let mut needs = u32::from(rule.is_plain_by_rbp()) << 31;
@@ -209,11 +234,10 @@ impl LastStack {
             *place = outer;
         }
         self.words.set_len(words_len);
-        Some((outer, len))
+        self.finish(len, outer)
     }
 
-    /// Does the rest of [`LastStack::update`] where frames of any kind are to be expected. Returns the
-    /// innermost one, and how many there are.
+    /// Does the rest of [`LastStack::update`] where frames of any kind are to be expected.
     #[cold]
     #[inline(never)]
     fn go_on(
@@ -223,7 +247,7 @@ impl LastStack {
         stack: &Stack,
         rules: Rules,
         names: &mut impl Names,
-    ) -> Option<(StackFrame, usize)> {
+    ) -> Option<u32> {
         search.go_on(self, start, stack, rules)?;
         let mut outer = match self.frames.get(search.kept) {
             Some(frame) if search.kept > 0 => *frame,
@@ -252,7 +276,7 @@ impl LastStack {
             outer = StackFrame { pc: new.pc, rsp: new.rsp, rbp: new.rbp, node, needs };
             *place = outer;
         }
-        Some((outer, len))
+        self.finish(len, outer)
     }
 }
 

@@ -31,7 +31,9 @@ pub(crate) use cache::{begin_unload, end_unload};
 use incremental::MAX_FRAMES;
 pub(crate) use incremental::{LastStack, Names};
 pub(crate) use step::Registers;
-pub(crate) use walk::{End, walk};
+pub(crate) use walk::End;
+#[cfg(test)]
+pub(crate) use walk::walk;
 
 #[cfg(test)]
 mod tests;

@@ -134,15 +134,16 @@ impl Search {
     }
 
     /// From the hook's caller to the innermost frame of `last` that is as it was, of which `known`
-    /// are to be considered: `Ok`, if there are only plain frames on the way. Bounds and rules are
-    /// those of `last`. `Err(None)`: there are more frames than it has room for.
+    /// are to be considered. Returns how many can be taken over, and how many were found before, if
+    /// there are only plain ones. Bounds and rules are those of `last`. `Err(None)`: there are more
+    /// frames than it has room for.
     #[inline(always)]
     pub(super) fn run(
         last: &mut LastStack,
         known: usize,
         start: &Registers,
         rules: Rules,
-    ) -> Result<Search, Option<Search>> {
+    ) -> Result<(usize, usize), Option<Search>> {
         // SAFETY: the thread runs on this stack, above whose rsp everything is readable.
         let memory = unsafe { Memory::direct(start.rsp, last.high()) };
         let mut known = Known::of(&last.frames, known);
@@ -165,8 +166,10 @@ impl Search {
             (pc, rsp, rbp) = caller;
         };
         let (kept, found) = (known.len(), MAX_FRAMES - places.len());
-        let search = Search { found, kept, pc, rsp, rbp, sound, ..Search::new(start, 0) };
-        if is_joined { Ok(search) } else { Err(Some(search)) }
+        if is_joined {
+            return Ok((kept, found));
+        }
+        Err(Some(Search { found, pc, rsp, rbp, sound, ..Search::new(start, kept) }))
     }
 
     /// Goes on over frames of any kind, to one that is as it was or to the end of the stack. `None`:
@@ -178,7 +181,8 @@ impl Search {
         stack: &Stack,
         rules: Rules,
     ) -> Option<()> {
-        let (mut at, mut walker) = Walker::new(start, stack, rules);
+        let LastStack { frames, words, new, room, .. } = last;
+        let (mut at, mut walker) = Walker::new(start, stack, rules, room);
         at.move_plainly(self.pc, self.rsp, self.rbp, self.found);
         let mut result = Ok(());
         loop {
@@ -189,11 +193,11 @@ impl Search {
                 (self.end, self.kept) = (end, 0);
                 return Some(());
             }
-            if self.is_bounded && self.joins(last) {
+            if self.is_bounded && self.joins(frames, words) {
                 return Some(());
             }
             let rule = walker.rule(&at);
-            *last.new.get_mut(self.found)? = NewFrame {
+            *new.get_mut(self.found)? = NewFrame {
                 pc: at.pc,
                 rsp: at.rsp,
                 rbp: at.rbp,
@@ -204,11 +208,11 @@ impl Search {
         }
     }
 
-    fn joins(&mut self, last: &LastStack) -> bool {
-        let mut known = Known::of(&last.frames, self.kept);
+    fn joins(&mut self, frames: &[StackFrame; MAX_FRAMES + 1], words: &Words) -> bool {
+        let mut known = Known::of(frames, self.kept);
         let frame = known.outside_of(self.rsp);
         self.kept = known.len();
         let at = (self.pc, self.rsp, self.rbp);
-        is_join(frame, &last.words, &mut self.sound, at, self.is_interrupted)
+        is_join(frame, words, &mut self.sound, at, self.is_interrupted)
     }
 }

@@ -13,7 +13,7 @@ use core::ops::ControlFlow;
 use mtr_format::compact::word::{self, Family, LongKind};
 
 use crate::log;
-use crate::unwind::{self, Registers};
+use crate::unwind::Registers;
 pub(crate) use thread::prepare;
 use thread::{State, Thread};
 
@@ -72,8 +72,9 @@ fn info(size: usize, family: Family, align: usize, caller: &Registers) -> u32 {
 /// while this thread takes another stack.
 pub(super) fn walk(caller: &Registers, mut visit: impl FnMut(u64) -> ControlFlow<()>) {
     if let Some(mut thread) = Thread::enter() {
-        thread.bounds.update(caller.rsp);
-        unwind::walk(caller, &thread.bounds, |frame| visit(frame.return_address()));
+        let State { bounds, last, .. } = &mut *thread;
+        bounds.update(caller.rsp);
+        last.walk(caller, bounds, |frame| visit(frame.return_address()));
     }
 }
 

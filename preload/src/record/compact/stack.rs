@@ -6,7 +6,7 @@ use mtr_format::compact::word::{FRAMES_CUT, WALK_ENDED};
 
 use super::nodes::Nodes;
 use super::thread::State;
-use crate::unwind::{self, End, Names, Registers};
+use crate::unwind::{End, Names, Registers};
 
 /// The node of the hook's caller. `root` is that of the thread.
 #[inline(always)]
@@ -64,9 +64,9 @@ pub(super) struct DeepStack {
 #[cold]
 #[inline(never)]
 fn node_of_deep_stack(state: &mut State, root: u32, caller: &Registers) -> u32 {
-    let frames = &mut state.deep;
+    let State { deep: frames, last, bounds, .. } = state;
     let mut depth = 0;
-    let end = unwind::walk(caller, &state.bounds, |frame| {
+    let end = last.walk(caller, bounds, |frame| {
         let place = match depth {
             0..INNER => frames.inner.get_mut(depth),
             _ => frames.outer.get_mut((depth - INNER) % OUTER),

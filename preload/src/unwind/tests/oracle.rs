@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use crate::arch::hook_with_registers;
 use crate::sys::map_anonymous;
 use crate::unwind::memory::Memory;
-use crate::unwind::step::{Described, Full, Outcome, Registers, Scope};
+use crate::unwind::step::{Outcome, Registers, Room, Scope};
 use crate::unwind::{End, LastStack, Stack, walk};
 
 use super::names::{Chains, node_of};
@@ -109,15 +109,15 @@ fn with_buffers<T>(use_it: impl FnOnce(&mut Buffers) -> T) -> T {
 fn walk_slowly(start: &Registers, frames: &mut Frames) {
     frames.len = 0;
     let mut memory = Memory::probing();
-    let mut full = Full::of_caller(start);
-    let mut code = Described::nothing();
+    let mut room = Room::EMPTY;
+    room.full.set_to_caller(start);
     let mut is_interrupted = false;
     loop {
-        let (pc, rsp, _) = full.frame();
+        let (pc, rsp, _) = room.full.frame();
         if pc == 0 || frames.push(pc, rsp).is_break() {
             return;
         }
-        match full.step(pc - u64::from(!is_interrupted), Scope::All, &mut memory, &mut code) {
+        match room.step(pc - u64::from(!is_interrupted), Scope::All, &mut memory) {
             Ok(Outcome::Root) | Err(_) => return,
             Ok(outcome) => is_interrupted = outcome == Outcome::Interrupted,
         }
