@@ -311,6 +311,8 @@ extern "C" fn finish(_: *mut c_void) {
     if config::get().is_compact {
         sample();
     }
+    #[cfg(feature = "verify-stacks")]
+    crate::unwind::verify::report();
     log::write_comment(b"# exit");
     if ring::finish() && file::lost() == lost_before {
         log::remove_tail(file::path());

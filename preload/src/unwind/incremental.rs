@@ -35,7 +35,7 @@ pub(super) struct StackFrame {
     pub(super) rsp: u64,
     pub(super) rbp: u64,
     /// What the stack from the outermost frame to this one is known by.
-    node: u32,
+    pub(super) node: u32,
     pub(super) needs: Needs,
 }
 
@@ -109,6 +109,12 @@ impl LastStack {
     pub(crate) fn clear(&mut self) {
         self.len = 0;
         self.top.rsp = 0;
+    }
+
+    /// Outermost first.
+    #[cfg(feature = "verify-stacks")]
+    pub(super) fn frames(&self) -> &[StackFrame] {
+        self.frames.get(1..self.len + 1).unwrap_or_default()
     }
 
     /// Where the stack of the frames ends.

@@ -24,6 +24,8 @@ mod walk; // frame by frame
 mod words; // the words that a stack was recovered from
 mod search; // to the first frame that is known
 mod incremental; // only the frames that are new since the last time
+#[cfg(feature = "verify-stacks")]
+pub(crate) mod verify; // that nothing is missed so
 
 pub(crate) use bounds::Stack;
 pub(crate) use cache::{begin_unload, end_unload};

@@ -79,7 +79,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "verify-stacks"))]
     pub(super) const EMPTY: Room = Room {
         full: Full::NOTHING,
         checkpoint: Full::NOTHING,
@@ -145,7 +145,7 @@ impl Room {
 }
 
 impl Full {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "verify-stacks"))]
     const NOTHING: Full = Full { values: [0; REGISTERS], known: 0 };
 
     /// Nothing but these three.

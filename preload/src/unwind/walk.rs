@@ -58,7 +58,7 @@ pub(crate) enum Cut {
 const MAX_STACK_CHANGES: u32 = 8;
 
 /// As [`walk_in`], with room on the stack.
-#[cfg(test)]
+#[cfg(any(test, feature = "verify-stacks"))]
 pub(crate) fn walk(
     start: &Registers,
     stack: &Stack,

@@ -11,10 +11,14 @@ use crate::unwind::{End, Names, Registers};
 /// The node of the hook's caller. `root` is that of the thread.
 #[inline(always)]
 pub(super) fn node(state: &mut State, root: u32, caller: &Registers) -> u32 {
-    match state.last.unchanged(caller, &state.bounds) {
+    let last = state.last.unchanged(caller, &state.bounds);
+    let node = match last {
         Some(node) => node,
         None => node_of_new_stack(state, root, caller),
-    }
+    };
+    #[cfg(feature = "verify-stacks")]
+    crate::unwind::verify::verify(&state.last, caller, &state.bounds, node, last.is_some());
+    node
 }
 
 /// As [`node`], of a stack that is not the last one.
