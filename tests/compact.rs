@@ -104,6 +104,33 @@ fn stacks_of_cpp_equal_those_of_glibc_address_by_address() {
     assert!(compared > 5000, "only {compared} stacks");
 }
 
+#[test]
+fn modules_that_libc_unloads_by_itself_are_told_apart() {
+    let folder = Folder::new("stacks-gconv");
+    let modules = folder.join("modules");
+    std::fs::create_dir(&modules).unwrap();
+    let mut lines = String::new();
+    for (name, room) in [("a", 136), ("b", 200), ("c", 1000), ("d", 520)] {
+        let room = format!("-DROOM={room}");
+        let output = format!("modules/mtr{name}.so");
+        compile(&folder, &output, &program("gconv_module.c"), &["-O1", "-shared", "-fPIC", &room]);
+        lines += &format!("module MTR{}// INTERNAL mtr{name} 1\n", name.to_uppercase());
+    }
+    std::fs::write(modules.join("gconv-modules"), lines).unwrap();
+    let program = compile(&folder, "gconv", &program("gconv.c"), &["-O1", "-rdynamic"]);
+    let plain = run_plain(&program, &["seen", "modules"]).stdout;
+    let counts: Vec<usize> = String::from_utf8(plain)
+        .unwrap()
+        .split_whitespace()
+        .map(|count| count.parse().unwrap())
+        .collect();
+    if counts[0] >= counts[1] {
+        return skip("modules_that_libc_unloads_by_itself_are_told_apart", "they all stay loaded");
+    }
+    let (compared, _) = stacks_equal_glibcs(&folder, &program, &["modules"]);
+    assert!(compared > 80, "only {compared} stacks");
+}
+
 /// An event as programs/record_kinds.c expects it, without its place: `+` stands for `>`, too.
 fn describe(event: &Event) -> Option<String> {
     let pointer = |p| if p == 0 { "(nil)".to_owned() } else { format!("{p:#x}") };

@@ -88,6 +88,7 @@ extern "C" fn free_body(old: Ptr, return_address: usize) {
     if old.is_null() {
         return;
     }
+    unload::before_free(old, return_address);
     record::free(old as usize, return_address);
     if !arena::contains(old as usize) {
         // SAFETY: see malloc_body.
@@ -99,6 +100,7 @@ extern "C" fn free_by_body(old: Ptr, caller: &Registers) {
     if old.is_null() {
         return;
     }
+    unload::before_free(old, caller.return_address as usize);
     record::free_by(old as usize, caller);
     if !arena::contains(old as usize) {
         // SAFETY: see malloc_body.

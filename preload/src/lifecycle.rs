@@ -95,6 +95,7 @@ fn start_first() -> Option<bool> {
         return None;
     }
     crate::hooks::configure();
+    crate::dlclose::start();
     let config = config::get();
     let is_child = config.run_pid != 0 && config.run_pid != sys::getppid();
     if is_child && !config.trace_children {

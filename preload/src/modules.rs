@@ -128,6 +128,14 @@ fn push_address(out: &mut Buffer, address: usize) {
     out.push(b"] ");
 }
 
+/// Where the loader is. To be called when it has loaded what the program was linked with.
+pub(crate) fn loader() -> Option<(usize, usize)> {
+    let program = program()?;
+    // SAFETY: the program stays loaded for good.
+    let loader = find(unsafe { &*program.link_map }.loader()?)?;
+    Some((loader.start, loader.end))
+}
+
 /// The program itself, found by where the kernel put its program headers.
 pub(crate) fn program() -> Option<Module> {
     // SAFETY: reads the auxiliary vector.

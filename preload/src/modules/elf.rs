@@ -17,6 +17,9 @@ pub(crate) struct LinkMap {
     dynamic: *const Dyn,
     next: *const LinkMap,
     previous: *const LinkMap,
+    /// Not public, but there since glibc 2.2: the module itself, or what it stands for in another
+    /// namespace.
+    real: *const LinkMap,
 }
 
 /// `Elf64_Dyn`.
@@ -30,12 +33,21 @@ const DT_NULL: i64 = 0;
 const DT_HASH: i64 = 4;
 const DT_STRTAB: i64 = 5;
 const DT_SYMTAB: i64 = 6;
+const DT_DEBUG: i64 = 21;
 const DT_GNU_HASH: i64 = 0x6fff_fef5;
 const STT_FUNC: u8 = 2;
 const STT_TLS: u8 = 6;
 const NT_GNU_BUILD_ID: u32 = 3;
 
 impl LinkMap {
+    /// Bytes that a record has at least.
+    pub(crate) const LEAST_SIZE: usize = size_of::<LinkMap>();
+
+    /// Whether this, if it is what it seems to be, is the record of a module of its own.
+    pub(crate) fn is_live(&self) -> bool {
+        core::ptr::eq(self.real, self)
+    }
+
     /// AVMA - SVMA.
     pub(crate) fn bias(&self) -> usize {
         self.bias
@@ -57,6 +69,14 @@ impl LinkMap {
             None | Some(b"") => config::get().program_name.as_bytes(),
             Some(name) => name,
         }
+    }
+
+    /// Address of the loader that loaded this program: it leaves its `struct r_debug`, whose fifth
+    /// word says so, for debuggers.
+    pub(super) fn loader(&self) -> Option<usize> {
+        let debug = self.dynamic_pointer(DT_DEBUG).filter(|debug| *debug != 0)? as *const usize;
+        // SAFETY: the loader's own record.
+        Some(unsafe { debug.add(4).read() })
     }
 
     /// Address that a pointer in the dynamic section stands for.
