@@ -5,15 +5,16 @@ mod support;
 
 use support::*;
 
-/// Instructions that a run of `flat` takes for `steps` frees and allocations.
-fn instructions(folder: &Folder, depth: &str, steps: u64, format: &str) -> u64 {
+/// Instructions that a run of a workload takes, and how many events it has.
+fn run(folder: &Folder, arguments: &[&str], size: &str, format: &str) -> (u64, u64) {
     let mut command = clean_command("valgrind");
     command
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         // A short name, because every line of the log has it.
-        .arg("./flat")
+        .arg("./w")
         .current_dir(folder.path())
-        .args(["-n", &steps.to_string(), "-d", depth]);
+        .args(arguments)
+        .args(["-n", size]);
     if !format.is_empty() {
         command
             .env("LD_PRELOAD", library())
@@ -24,28 +25,26 @@ fn instructions(folder: &Folder, depth: &str, steps: u64, format: &str) -> u64 {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let line = text.lines().find(|line| line.contains("Collected :")).expect("a count");
-    line.rsplit(' ').next().unwrap().parse().expect("a number")
+    let instructions = line.rsplit(' ').next().unwrap().parse().expect("a number");
+    let events = text.split(' ').find_map(|word| word.strip_prefix("events=")).expect("events");
+    (instructions, events.parse().expect("a number"))
 }
 
-/// Instructions that recording adds to an event of the flat loop (benches/workloads/flat.c).
-fn added_per_event(folder: &Folder, depth: &str, format: &str) -> f64 {
-    let source = repository().join("benches/workloads/flat.c");
-    compile(folder, "flat", &source, &["-O2", "-pthread", "-ldl"]);
-    // The difference of two runs is free of start and end.
-    let (few, many) = (20_000, 120_000);
-    let per_event = |format: &str| {
-        let run = |steps| instructions(folder, depth, steps, format);
-        (run(many) - run(few)) as f64 / (2 * (many - few)) as f64
-    };
-    per_event(format) - per_event("")
-}
-
-fn check(title: &str, depth: &str, format: &str, limit: f64) {
+/// Checks how many instructions recording adds to an event of benches/workloads/`workload`.
+fn check(title: &str, workload: &str, arguments: &[&str], format: &str, limit: f64) {
     if need("valgrind", title).is_none() {
         return;
     }
     let folder = Folder::new(title);
-    let added = added_per_event(&folder, depth, format);
+    let source = repository().join("benches/workloads").join(workload);
+    compile(&folder, "w", &source, &["-O2", "-pthread", "-ldl"]);
+    // The difference of two runs is free of start and end.
+    let per_event = |format: &str| {
+        let few = run(&folder, arguments, "40000", format);
+        let many = run(&folder, arguments, "200000", format);
+        (many.0 - few.0) as f64 / (many.1 - few.1) as f64
+    };
+    let added = per_event(format) - per_event("");
     println!("{title}: {added:.1} instructions added per event, at most {limit} expected");
     assert!(added > 20.0, "{added}: nothing seems to be recorded");
     assert!(added <= limit, "{added:.1} instructions per event, at most {limit} expected");
@@ -53,15 +52,24 @@ fn check(title: &str, depth: &str, format: &str, limit: f64) {
 
 #[test]
 fn a_line_of_the_log_takes_few_instructions() {
-    check("a_line_of_the_log_takes_few_instructions", "1", "mtrace", 200.0);
+    let title = "a_line_of_the_log_takes_few_instructions";
+    check(title, "flat.c", &["-d", "1"], "mtrace", 200.0);
 }
 
 #[test]
 fn an_event_with_an_unchanged_stack_takes_few_instructions() {
-    check("an_event_with_an_unchanged_stack_takes_few_instructions", "1", "compact", 280.0);
+    let title = "an_event_with_an_unchanged_stack_takes_few_instructions";
+    check(title, "flat.c", &["-d", "1"], "compact", 185.0);
 }
 
 #[test]
 fn twenty_unchanged_frames_take_few_instructions() {
-    check("twenty_unchanged_frames_take_few_instructions", "20", "compact", 345.0);
+    let title = "twenty_unchanged_frames_take_few_instructions";
+    check(title, "flat.c", &["-d", "20"], "compact", 220.0);
+}
+
+#[test]
+fn changing_stacks_take_few_instructions() {
+    let title = "changing_stacks_take_few_instructions";
+    check(title, "tree.c", &["-d", "8", "-l", "20000"], "compact", 500.0);
 }

@@ -1,4 +1,4 @@
-//! C++ operators: behaviour as without the library, and each block recorded once.
+//! C++ operators: behaviour as without the library, each block recorded once, and mismatches named.
 
 mod support;
 
@@ -58,6 +58,67 @@ fn a_program_that_replaces_only_new_is_no_mismatch() {
     assert_eq!(log.allocated_and_freed(3200), (20, 20));
     let report = mtr_report([&run.path]).without_faults();
     assert!(!report.text.to_lowercase().contains("mismatch"), "{}", report.description());
+}
+
+#[test]
+fn a_program_that_replaces_only_delete_is_no_mismatch() {
+    let folder = Folder::new("only-delete");
+    let program = compile(&folder, "only_delete", &program("only_delete.cpp"), &[]);
+    for run in [Traced::new(&folder, &program).run(), Traced::compact(&folder, &program).run()] {
+        let run = run.succeeded();
+        let report = mtr_report([&run.path]).without_faults();
+        assert!(!report.text.to_lowercase().contains("mismatch"), "{}", report.description());
+    }
+    let log = Traced::new(&folder, &program).run().log();
+    log.is_in_order();
+    assert_eq!(log.allocated_and_freed(3300), (20, 20));
+    assert_eq!(log.allocated_and_freed(3301), (20, 20));
+}
+
+#[test]
+fn a_plugin_of_a_c_program_catches_its_bad_alloc() {
+    let folder = Folder::new("bad-alloc-plugin");
+    let host = compile(&folder, "pool_host", &program("pool_host.c"), &["-ldl"]);
+    for (name, flags) in [
+        ("shared.so", &["-shared", "-fPIC"][..]),
+        ("static.so", &["-shared", "-fPIC", "-static-libstdc++", "-static-libgcc"]),
+    ] {
+        let plugin = compile(&folder, name, &program("bad_alloc_plugin.cpp"), flags);
+        let plugin = plugin.to_str().unwrap();
+        let plain = run_plain(&host, &[plugin]);
+        assert!(plain.status.success(), "{plain:?}");
+        let run = Traced::new(&folder, &host).arg(plugin).run().succeeded();
+        assert_eq!(run.output.stdout, plain.stdout, "{name}: {}", run.description());
+        assert_eq!(run.log().allocated_and_freed(3400), (10, 10), "{name}");
+        mtr_report([&run.path]).without_faults();
+    }
+}
+
+#[test]
+fn blocks_freed_by_the_wrong_function_are_named() {
+    let folder = Folder::new("mismatches");
+    let source = program("mismatches.cpp");
+    let mismatches = compile(&folder, "mismatches", &source, &[]);
+    let run = Traced::compact(&folder, &mismatches).arg("right").run().succeeded();
+    mtr_report([&run.path]).without_faults();
+    let run = Traced::compact(&folder, &mismatches).arg("wrong").run().succeeded();
+    let report = mtr_report([&run.path]).succeeded();
+    assert!(report.text.contains("\n21 faults:\n"), "{}", report.description());
+    for (function, size, allocated, freed) in [
+        ("by_malloc", "4,001", "malloc or the like", "delete"),
+        ("by_new", "4,002", "new", "delete[]"),
+        ("by_new_array", "4,003", "new[]", "delete"),
+        ("by_strdup", "4,004", "malloc or the like", "delete"),
+        ("by_nothrow", "4,005", "new[]", "delete"),
+        ("by_realloc", "4,006", "malloc or the like", "delete[]"),
+        ("by_new_again", "4,007", "operator new", "free"),
+    ] {
+        let says = format!("{size} bytes, allocated with {allocated}, freed with {freed}\n");
+        let found = report.text.split("Mismatched free of").find(|part| part.contains(&says));
+        let found = found.unwrap_or_else(|| panic!("no `{says}`: {}", report.description()));
+        assert!(found.contains(", 3 times)"), "{found}");
+        assert!(found.split_whitespace().any(|word| word == function), "{found}");
+    }
 }
 
 #[test]

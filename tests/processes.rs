@@ -48,6 +48,44 @@ fn a_forked_child_has_a_log_of_its_own() {
 }
 
 #[test]
+fn a_child_may_free_what_it_inherited_and_nothing_else() {
+    let folder = Folder::new("fork-inherited");
+    let (parent, child) = (folder.join("trace"), folder.join("trace.8"));
+    let head = |pid: u32, more: &str| {
+        format!(
+            "# mtr log 1\n# id 00000000000000{pid:02x}\n# pid {pid}\n# started {pid}.0 1\n\
+             # addresses absolute\n# start process\n{more}= Start\n"
+        )
+    };
+    let line = |op: &str| format!("@ ./t:[0x1157] {op}\n");
+    // Two blocks, one of them freed again, and a third that the fork came too early for.
+    let before = head(7, "") + &line("+ 0x1000 0x10") + &line("+ 0x2000 0x20") + &line("- 0x2000");
+    std::fs::write(&parent, before.clone() + &line("+ 0x3000 0x30") + "# exit\n").unwrap();
+    let write_child = |position: usize, ops: &[&str], log: &str| {
+        let lines: String = ops.iter().map(|op| line(op)).collect();
+        let more = format!("# parent 7 {position} {log}\n");
+        std::fs::write(&child, head(8, &more) + &lines + "# exit\n").unwrap();
+        mtr_report([&child]).succeeded()
+    };
+    let at = before.len();
+    let stated = parent.to_str().unwrap();
+    // The log is where it was said to be, or where it has been moved to with the child's.
+    for log in [stated, "/no/such/folder/trace"] {
+        let report = write_child(at, &["- 0x1000", "+ 0x1000 0x10"], log);
+        assert!(report.faults().is_empty(), "{}", report.description());
+        assert!(report.text.contains("1 block inherited"), "{}", report.description());
+        for wrong in ["- 0x2000", "- 0x3000", "- 0x1008"] {
+            let report = write_child(at, &["- 0x1000", wrong], log);
+            assert_eq!(report.faults().len(), 1, "{wrong}: {}", report.description());
+        }
+    }
+    // Without the parent's log nobody can tell.
+    let report = write_child(at, &["- 0x2000"], "/no/such/folder/other");
+    assert!(report.faults().is_empty(), "{}", report.description());
+    assert!(report.text.contains("1 block inherited"), "{}", report.description());
+}
+
+#[test]
 fn children_forked_in_a_loop_tear_no_line_and_repeat_none() {
     const CHILDREN: u64 = 40;
     let folder = Folder::new("fork-loop");
@@ -170,4 +208,44 @@ fn a_child_forked_inside_a_hook_goes_on_and_leaves_its_parents_log_alone() {
         log.is_in_order();
         mtr_report([&run.path]).without_faults();
     }
+}
+
+/// Children of `jail HOW` run untraced, say nothing and are counted; their parent loses nothing.
+#[track_caller]
+fn children_that_cannot_be_traced(how: &str, reason: &str) {
+    let folder = Folder::new(&format!("jail-{how}"));
+    let program = compile(&folder, "jail", &program("jail.c"), &[]);
+    std::fs::create_dir(folder.join("root")).unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(folder.path(), closed).unwrap();
+    let root = folder.join("root");
+    let run = Traced::new(&folder, &program).arg(how).arg(&root).run();
+    if run.output.status.code() == Some(77) {
+        return skip(how, "it is not permitted here");
+    }
+    let run = run.succeeded();
+    assert!(run.output.stderr.is_empty(), "{}", run.description());
+    assert_eq!(logs_beside(&run.path).len(), 1);
+    let inside: Vec<_> = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(inside.is_empty(), "left in the jail: {inside:?}");
+    let log = run.log();
+    log.is_in_order();
+    assert_eq!(log.allocated_and_freed(7602), (1000, 1000));
+    assert!(log.blocks_of(7601).is_empty(), "a child's lines in the parent's log");
+    assert_eq!(log.note("untraced")[0], "3");
+    let report = mtr_report([&run.path]).without_faults();
+    let text = report.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = format!("3 children made by fork could not be traced: {reason}");
+    assert!(text.contains(&said), "{}", report.description());
+}
+
+#[test]
+fn children_below_another_root_leave_nothing_there_and_are_counted() {
+    children_that_cannot_be_traced("chroot", "the root folder was another");
+    children_that_cannot_be_traced("both", "the root folder was another");
+}
+
+#[test]
+fn children_without_rights_say_nothing_and_are_counted() {
+    children_that_cannot_be_traced("uid", "Permission denied");
 }

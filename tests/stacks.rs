@@ -49,36 +49,93 @@ fn witness(folder: &Folder, program: &Path) -> Seen {
 
 /// A compact trace of what was seen, in which no block is ever freed.
 fn trace_of(folder: &Folder, seen: &Seen) -> PathBuf {
-    let mut words: Vec<u64> = Vec::new();
-    let mut text = String::from("# mtr trace 1\n# id 0000000000001234\n# pid 1\n# start process\n");
+    let mut text = String::from("# mtr trace 2\n# id 00000000000004d2\n# pid 1\n# start process\n");
     for (path, (start, end)) in &seen.modules {
         // Nothing here is prelinked: what lies at the start is SVMA 0.
         text += &format!("# module {start:#x} {end:#x} {start:#x} - {path} {path}\n");
     }
     text += "= Start\n";
-    words.push((text.len() as u64) << 4 | 1);
-    for piece in text.as_bytes().chunks(7) {
-        let mut bytes = [b'\n'; 8];
-        bytes[0] = 0;
-        bytes[1..=piece.len()].copy_from_slice(piece);
-        words.push(u64::from_le_bytes(bytes));
+    let mut trace = Chunks::default();
+    for piece in text.as_bytes().chunks(255) {
+        trace.record(&[&[1, piece.len() as u8], piece].concat());
     }
-    words.extend([1 << 4 | 2, 4711 << 16 << 4]); // the thread, node 1
-    let mut nodes = 1;
-    for (index, (size, addresses)) in (1..).zip(&seen.records) {
-        let mut parent = 1;
+    trace.record(&[&[2][..], &varint(4711)].concat());
+    let mut nodes = 0;
+    for (index, (size, addresses)) in (1u32..).zip(&seen.records) {
+        let mut parent = 0;
         for address in addresses.iter().rev() {
             nodes += 1;
-            words.extend([parent << 32 | nodes << 4 | 2, address << 4]);
+            trace.node(nodes - parent, *address);
             parent = nodes;
         }
-        words.extend([parent << 32 | index << 4 | 3, (size << 8 | 1) << 4]);
-        words.extend([index << 32 | 1 << 4 | 5, (index * 0x100000 + 1) << 4]);
+        let ptr = u64::from(index) * 0x100000;
+        let fields = [(nodes as u32).to_le_bytes().to_vec(), ptr.to_le_bytes().to_vec()].concat();
+        trace.record(&[&[0xff][..], &fields, &size.to_le_bytes()].concat());
     }
+    trace.end();
     let path = folder.join("t.mtr");
-    fs::write(&path, words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>())
-        .unwrap();
+    fs::write(&path, trace.bytes).unwrap();
     path
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value > 127 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// The chunks of one stream.
+#[derive(Default)]
+struct Chunks {
+    bytes: Vec<u8>,
+    /// Of the chunk that is being filled: its number, and what its header says.
+    number: u32,
+    header: u32,
+    records: Vec<u8>,
+    /// Address of the last node in it.
+    last: u64,
+    /// Definitions so far.
+    nodes: u32,
+}
+
+impl Chunks {
+    fn record(&mut self, record: &[u8]) {
+        if self.records.len() + record.len() > 32_704 {
+            self.end();
+        }
+        self.records.extend(record);
+    }
+
+    fn node(&mut self, up: u64, address: u64) {
+        // Before it is known what it is a difference to.
+        if self.records.len() + 21 > 32_704 {
+            self.end();
+        }
+        let difference = address.wrapping_sub(self.last) as i64;
+        let zigzag = (difference << 1 ^ difference >> 63) as u64;
+        self.record(&[&[4][..], &varint(up), &varint(zigzag)].concat());
+        (self.nodes, self.last) = (self.nodes + 1, address);
+    }
+
+    fn end(&mut self) {
+        self.last = 0;
+        let nodes = std::mem::replace(&mut self.header, self.nodes);
+        let length = self.records.len() as u32;
+        let mut header = b"mtr\x02".to_vec();
+        header.extend([length.to_le_bytes(), 1234u32.to_le_bytes(), [0; 4], [0; 4]].concat());
+        header.extend(self.number.to_le_bytes());
+        header.resize(40, 0);
+        header.extend([4711, nodes].map(u32::to_le_bytes).concat());
+        header.resize(64, 0);
+        self.bytes.extend(header);
+        self.bytes.append(&mut self.records);
+        self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
+        self.number += 1;
+    }
 }
 
 /// The lines beneath the first amount of `bytes` in the report of what `source` allocated.

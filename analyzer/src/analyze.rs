@@ -1,17 +1,19 @@
 //! The stages in a row: the path of a trace -> its profile.
 
 use std::path::{Path, PathBuf};
-
-use hashbrown::HashMap;
+use std::process::ExitStatus;
 
 use crate::error::Error;
-use crate::profile::{Amount, Ending, Fault, FaultKind, Profile};
+use crate::profile::{Amount, Ending, Profile};
 use crate::read::sniff::Kind;
 use crate::read::{self, Log};
 use crate::replay::{Order, Outcome, Replay};
 use crate::symbolize::{self, Resolved};
 use places::Places;
 
+mod faults; // which faults are certain
+mod inherited; // what a child of fork has from its parent
+mod mismatches; // blocks freed by the wrong function
 mod notes; // what the reader of the report has to know
 mod places; // what became of call sites and call stacks
 mod sites; // call stacks -> allocation sites
@@ -19,16 +21,31 @@ mod sites; // call stacks -> allocation sites
 /// Reads, replays and symbolizes the trace at `trace`. `programs` are ELF files that may be those
 /// of the traced process.
 pub fn analyze(trace: &Path, kind: Kind, programs: &[PathBuf]) -> Result<Profile, Error> {
+    analyze_ended(trace, kind, programs, None)
+}
+
+/// As [`analyze`], for a process whose exit status is known.
+pub fn analyze_ended(
+    trace: &Path,
+    kind: Kind,
+    programs: &[PathBuf],
+    status: Option<ExitStatus>,
+) -> Result<Profile, Error> {
     let order = if kind.is_ours() { Order::Kept } else { Order::Loose };
     let mut replay = Replay::new(order);
+    if let Some(blocks) = inherited::blocks(trace) {
+        replay.inherit(blocks);
+    }
     let log = read::read_ahead(trace, |event| replay.event(event))?;
     let outcome = replay.finish();
     let options = symbolize::Options {
         programs: programs.to_vec(),
         trace_folder: trace.parent().map(Path::to_path_buf),
+        call_targets: mismatches::call_sites(&log, &outcome),
+        deletes_in: mismatches::modules(&log, &outcome),
     };
     let resolved = symbolize::resolve(&log.sites, &options);
-    Ok(profile(trace, &log, outcome, resolved, programs))
+    Ok(profile(trace, &log, outcome, resolved, programs, status))
 }
 
 /// Puts together what the stages found.
@@ -36,19 +53,25 @@ fn profile(
     trace: &Path,
     log: &Log,
     outcome: Outcome,
-    resolved: Resolved,
+    mut resolved: Resolved,
     programs: &[PathBuf],
+    status: Option<ExitStatus>,
 ) -> Profile {
-    let places = Places::new(&log.sites, resolved.places);
-    let blind = Blind::of(log);
-    let faults = faults(log, &outcome, &places, blind);
+    let places = Places::new(&log.sites, std::mem::take(&mut resolved.places));
+    let blind = Blind::of(log, &outcome);
     let ending = match log {
         Log { running: true, .. } => Ending::Running,
         Log { exited: true, .. } => Ending::Exited,
+        // By _exit, as shells do.
+        _ if status.is_some_and(|status| status.code().is_some()) => Ending::Exited,
         _ if log.header.version.is_some() => Ending::Killed,
         _ => Ending::Unknown,
     };
-    let mut notes = notes::of(log, &outcome, blind, ending);
+    let mut verdict = faults::judge(log, &outcome, &places, blind, ending);
+    if !verdict.is_bypassed() {
+        verdict.faults.extend(mismatches::find(log, &outcome, &places, &resolved));
+    }
+    let mut notes = notes::of(log, &outcome, &verdict, blind, ending, status);
     notes.extend(resolved.notes);
     let damage = &log.damage;
     Profile {
@@ -65,56 +88,20 @@ fn profile(
         peak_time: outcome.peak.time,
         sites: sites::grouped(&outcome, &places),
         stacks: places.stacks,
-        faults,
+        faults: verdict.faults,
         notes,
-        incomplete: damage.cut
-            || damage.malformed + damage.torn + damage.lost > 0
-            || damage.tail_ignored.is_some(),
+        incomplete: damage.cut || damage.hides_records(),
+        parts: Vec::new(),
     }
 }
 
-/// The faults that are certain, those at the same places put together.
-fn faults(log: &Log, outcome: &Outcome, places: &Places, blind: Blind) -> Vec<Fault> {
-    let double_frees = notes::double_frees(outcome);
-    // A lost allocation makes one free of its block look like the second.
-    let is_explained = log.damage.lost + log.damage.malformed >= double_frees.max(1);
-    let is_certain = |kind| match kind {
-        FaultKind::DoubleFree => !is_explained,
-        FaultKind::UnknownFree => blind == Blind::Never,
-        // While recording was off, or among what was lost, may be the free that is missing.
-        FaultKind::DuplicateAlloc => {
-            log.header.version.is_none() || matches!(blind, Blind::Never | Blind::BeforeFork)
-        }
-    };
-    let mut index = HashMap::new();
-    let mut faults: Vec<Fault> = Vec::new();
-    for fault in outcome.faults.iter().filter(|fault| is_certain(fault.kind)) {
-        let sites = [Some(fault.site), fault.allocated, fault.freed];
-        let key = (fault.kind, sites.map(|site| site.map(|site| places.frame(site).ok_or(site))));
-        let at = *index.entry(key).or_insert_with(|| {
-            faults.push(Fault {
-                kind: fault.kind,
-                count: 0,
-                ptr: fault.ptr,
-                line: fault.line,
-                by: places.location(fault.site),
-                allocated: fault.allocated.map(|site| places.location(site)),
-                freed: fault.freed.map(|site| places.location(site)),
-            });
-            faults.len() - 1
-        });
-        faults[at].count += fault.count;
-    }
-    faults
-}
-
-/// When the process allocated and freed without being recorded. A free of an unknown block is a
+/// When the process allocated and freed without being recorded. A free of an unknown block can be a
 /// fault only when there was no such time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blind {
     /// Everything was recorded from the first allocation on.
     Never,
-    /// The process inherited the heap of its parent.
+    /// The process inherited a heap of its parent's that is not known.
     BeforeFork,
     /// Recording was switched on, or off and on, in the middle.
     BeforeStart,
@@ -123,17 +110,16 @@ enum Blind {
 }
 
 impl Blind {
-    fn of(log: &Log) -> Blind {
+    fn of(log: &Log, outcome: &Outcome) -> Blind {
         let damage = &log.damage;
         if log.header.version.is_none()
             || log.header.start_by_mtrace == Some(true)
             || log.starts > 1
         {
             Blind::BeforeStart
-        } else if damage.lost + damage.torn + damage.malformed > 0 || damage.tail_ignored.is_some()
-        {
+        } else if damage.hides_records() {
             Blind::Lost
-        } else if log.header.parent.is_some() {
+        } else if log.header.parent.is_some() && !outcome.knows_inherited {
             Blind::BeforeFork
         } else {
             Blind::Never

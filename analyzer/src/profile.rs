@@ -1,14 +1,16 @@
 //! The result of an analysis: plain data, no input or output. It is all that outputs see.
 
+pub mod merge; // several processes as one
 mod runtime; // frames that are not the user's
 mod stacks; // call stacks and their allocation sites
 
 use std::path::PathBuf;
 
 pub use crate::read::{Link, SiteId, StackId, StackNode};
-pub use crate::replay::{FaultKind, Totals};
+pub use crate::replay::{AllocatedBy, FaultKind, Inside, Totals};
 pub use crate::symbolize::{Certainty, Frame, Place};
-pub use runtime::is_operator_new;
+pub use mtr_format::compact::op::FreeKind;
+pub use runtime::{is_cpp_runtime, is_operator_new, is_runtime_module};
 pub use stacks::{Call, StackFrame, Stacks, Step};
 
 /// What one trace says of one process.
@@ -46,6 +48,25 @@ pub struct Profile {
     pub notes: Vec<String>,
     /// Something is missing from the trace.
     pub incomplete: bool,
+    /// The processes that were put together, where this is the sum of several; else empty.
+    pub parts: Vec<Part>,
+}
+
+/// One process of several that a profile is the sum of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Part {
+    /// Its trace.
+    pub trace: PathBuf,
+    /// The program, where the trace or the command line names it.
+    pub program: Option<PathBuf>,
+    /// Its command line, where the trace states it.
+    pub arguments: Vec<Vec<u8>>,
+    /// Process ID.
+    pub pid: Option<u32>,
+    /// How its trace ends.
+    pub ending: Ending,
+    /// Its counts.
+    pub totals: Totals,
 }
 
 /// How a trace ends.
@@ -99,6 +120,9 @@ pub struct SiteStack {
     pub live: Amount,
 }
 
+/// See [`Location::key`].
+pub(crate) type SiteKey = (Option<PathBuf>, String, Option<PathBuf>, Option<u64>);
+
 /// A place, and what to call it where nothing is known of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Location {
@@ -118,6 +142,25 @@ impl Location {
         let is_own = |frame: &&Frame| !runtime::is_runtime(module.as_deref(), Some(frame));
         frames.iter().find(is_own).or(frames.first())
     }
+
+    /// What tells one allocation site from another: module, function, file, and line or address.
+    pub(crate) fn key(&self) -> SiteKey {
+        let place = &self.place;
+        match self.frame() {
+            Some(frame) => (
+                place.module.clone(),
+                frame.function.clone().unwrap_or_default(),
+                frame.file.clone(),
+                // Without a line, the address is all that tells two places apart.
+                frame.line.map_or(place.svma, |line| Some(line.into())),
+            ),
+            None => {
+                let unresolved = place.certainty == Certainty::Unresolved;
+                let stated = if unresolved { self.stated.clone() } else { String::new() };
+                (place.module.clone(), stated, None, place.svma)
+            }
+        }
+    }
 }
 
 /// What was done wrongly, and where.
@@ -131,6 +174,10 @@ pub struct Fault {
     pub ptr: u64,
     /// Line of the trace, or number of the event, at the first time.
     pub line: u64,
+    /// Requested bytes of the block at the first time, where they matter.
+    pub size: Option<u64>,
+    /// The block around the address at the first time, for a free inside of one.
+    pub inside: Option<Inside>,
     /// Who did it.
     pub by: Location,
     /// Who had allocated the block.

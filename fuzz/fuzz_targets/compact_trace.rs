@@ -1,18 +1,41 @@
-//! A compact trace of any bytes is read without a panic, the same in chunks of any size.
+//! A compact trace of any bytes is read without a panic, and so is one of sound chunks with any
+//! records.
 #![no_main]
 
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use mtr_analyzer::read::{Holes, compact};
+use mtr_analyzer::read::Event;
+use mtr_analyzer::read::compact::{self, Bytes, Chunks};
+use mtr_analyzer::read::tail::Slots;
+use mtr_format::compact::chunk::{ALIGN, HEADER, Header, ID, LENGTH, MARK};
 
-fuzz_target!(|input: (u8, &[u8])| {
-    let (chunk, bytes) = (usize::from(input.0), input.1);
-    let read = |chunk| {
-        let mut events = Vec::new();
-        let path = Path::new("fuzz.mtr");
-        let log = compact::read_from(bytes, path, chunk, Holes::AreLosses, |e| events.push(e));
-        (log.ok().map(|log| (log.records, log.damage, log.sites.stacks)), events)
-    };
-    assert_eq!(read(chunk), read(1 << 16));
+fn read(bytes: Vec<u8>) {
+    let length = bytes.len() as u64;
+    let Some(id) = compact::id_of(&bytes) else { return };
+    let chunks = Chunks::find(Bytes::Memory(bytes), id, Slots::default()).unwrap();
+    let mut records = 0;
+    let log = compact::read_from(&chunks, Path::new("fuzz.mtr"), |event| {
+        records += u64::from(matches!(event, Event::Record { .. }));
+    });
+    if let Ok(log) = log {
+        assert!(log.records == records && records <= length);
+    }
+}
+
+/// The same with a mark, an ID and a length wherever a chunk would begin.
+fn mended(bytes: &[u8]) -> Vec<u8> {
+    let (mut mended, mut at) = (bytes.to_vec(), 0);
+    while let Some(header) = mended.get_mut(at..at + HEADER) {
+        header[..4].copy_from_slice(&MARK);
+        header[LENGTH + 1..ID].fill(0);
+        header[ID..ID + 8].fill(7);
+        at += Header::parse(header).map_or(ALIGN, |header| header.size());
+    }
+    mended
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    read(bytes.to_vec());
+    read(mended(bytes));
 });

@@ -3,6 +3,7 @@
 use core::ffi::{CStr, c_char};
 
 use crate::global::{Global, Path, Scratch, Text};
+use crate::log::process::Process;
 use crate::modules::c_str;
 use crate::sys;
 
@@ -19,11 +20,21 @@ pub(crate) struct Config {
     /// `MTR_CALLER=user`: a line of the log names the first frame outside libc, libstdc++ and the
     /// like. Default: the caller.
     pub(crate) names_user: bool,
+    /// `MTR_STACKS=caller`: a compact trace has the caller of an allocation only. Default: `full`, the
+    /// whole call stack.
+    pub(crate) caller_only: bool,
     /// `MTR_START=process` or `mtrace`. Default: `mtrace` for a program that calls mtrace(), else
     /// `process`.
     pub(crate) start: Start,
     /// `MTR_TRACE_CHILDREN=no`: children are not traced. Default: yes.
     pub(crate) trace_children: bool,
+    /// This process was started by one that is traced, whose children are not to be.
+    pub(crate) is_child: bool,
+    /// `MTR_MAX_TRACE_SIZE`: bytes that a log may have. Default: no limit.
+    pub(crate) max_trace_size: u64,
+    /// `MTR_KEEP_FREE`: bytes of the disk that are left free; 0 to fill it. Default: a little
+    /// (log/limits.rs).
+    pub(crate) keep_free: Option<u64>,
     /// `MTR_RUN_PID`: the mtr-run whose direct child this may be; 0 for none.
     pub(crate) run_pid: i32,
     /// `MTR_SESSION`: the run of mtr-run, empty without one.
@@ -50,8 +61,12 @@ static CONFIG: Global<Config> = Global::new(Config {
     is_compact: false,
     relative_addresses: false,
     names_user: false,
+    caller_only: false,
     start: Start::ByProgram,
     trace_children: true,
+    is_child: false,
+    max_trace_size: u64::MAX,
+    keep_free: None,
     run_pid: 0,
     session: Text::EMPTY,
     program_name: Path::EMPTY,
@@ -82,6 +97,47 @@ pub(crate) fn variable(name: &[u8]) -> Option<&'static [u8]> {
         }
     }
     None
+}
+
+/// What [`mark_children`] puts in place of `MTR_TRACE_CHILDREN=no`.
+static MARK: Global<Text<80>> = Global::new(Text::EMPTY);
+
+const TRACE_CHILDREN: &[u8] = b"MTR_TRACE_CHILDREN";
+
+/// Names this process in the environment as the one that is traced, so that its children by exec know
+/// that they are not: `MTR_TRACE_CHILDREN=no` becomes `MTR_TRACE_CHILDREN=no:PID:TICKS`. It is the
+/// only change, and the variable is ours.
+///
+/// # Safety
+/// The caller is the thread that starts the log.
+pub(crate) unsafe fn mark_children(this: Process) {
+    // SAFETY: the caller's promise.
+    let mark = unsafe { MARK.get_mut() };
+    mark.clear();
+    mark.push(TRACE_CHILDREN);
+    mark.push(b"=no:");
+    mark.push_decimal(this.pid as u64);
+    mark.push(b":");
+    mark.push_decimal(this.ticks);
+    // SAFETY: as in `variable`; nobody else changes the environment before the program runs. The
+    // text stays for good.
+    unsafe {
+        let mut entry = environ.cast_mut();
+        while let Some(text) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
+            let rest = text.to_bytes().strip_prefix(TRACE_CHILDREN);
+            if rest.is_some_and(|rest| rest.first() == Some(&b'=')) {
+                *entry = mark.as_c_str().as_ptr();
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
+/// Whether a process that was marked is another one than this.
+fn is_other_process(mark: &[u8]) -> bool {
+    let mut values = mark.split(|byte| *byte == b':').map(parse);
+    let this = Process::this();
+    values.next() != Some(Some(this.pid as u64)) || values.next() != Some(Some(this.ticks))
 }
 
 /// Reads the settings. An error names what is wrong with which variable.
@@ -124,6 +180,11 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         Some(b"relative") => true,
         Some(_) => return Err(c"MTR_ADDRESSES must be 'absolute' or 'relative'"),
     };
+    config.caller_only = match set(b"MTR_STACKS") {
+        None | Some(b"full") => false,
+        Some(b"caller") => true,
+        Some(_) => return Err(c"MTR_STACKS must be 'full' or 'caller'"),
+    };
     config.names_user = match set(b"MTR_CALLER") {
         None | Some(b"direct") => false,
         Some(b"user") => true,
@@ -135,10 +196,24 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         Some(b"mtrace") => Start::Mtrace,
         Some(_) => return Err(c"MTR_START must be 'process' or 'mtrace'"),
     };
-    config.trace_children = match set(b"MTR_TRACE_CHILDREN") {
+    config.trace_children = match set(TRACE_CHILDREN) {
         None | Some(b"yes") => true,
         Some(b"no") => false,
+        Some([b'n', b'o', b':', mark @ ..]) => {
+            config.is_child = is_other_process(mark);
+            false
+        }
         Some(_) => return Err(c"MTR_TRACE_CHILDREN must be 'yes' or 'no'"),
+    };
+    config.max_trace_size = match set(b"MTR_MAX_TRACE_SIZE").map(parse_size) {
+        None => u64::MAX,
+        Some(Some(size)) => size,
+        Some(None) => return Err(c"MTR_MAX_TRACE_SIZE must be a number, or one with K, M or G"),
+    };
+    config.keep_free = match set(b"MTR_KEEP_FREE").map(parse_size) {
+        None => None,
+        Some(Some(size)) => Some(size),
+        Some(None) => return Err(c"MTR_KEEP_FREE must be a number, or one with K, M or G"),
     };
     config.run_pid = set(b"MTR_RUN_PID").and_then(parse).unwrap_or(0) as i32;
     config.session.push(set(b"MTR_SESSION").unwrap_or(&[]));
@@ -148,4 +223,29 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
 /// A decimal number.
 pub(crate) fn parse(digits: &[u8]) -> Option<u64> {
     core::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A decimal number, times 1024 for each step of a K, M or G behind it.
+fn parse_size(text: &[u8]) -> Option<u64> {
+    let (digits, shift) = match text {
+        [digits @ .., b'K' | b'k'] => (digits, 10),
+        [digits @ .., b'M' | b'm'] => (digits, 20),
+        [digits @ .., b'G' | b'g'] => (digits, 30),
+        digits => (digits, 0),
+    };
+    parse(digits)?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_may_have_a_letter_behind_it() {
+        let sizes = [&b"0"[..], b"512", b"3K", b"2m", b"1G"].map(parse_size);
+        assert_eq!(sizes, [0, 512, 3 << 10, 2 << 20, 1 << 30].map(Some));
+        for bad in [&b""[..], b"K", b"-1", b"1T", b"1 K", b"99999999999G"] {
+            assert_eq!(parse_size(bad), None);
+        }
+    }
 }

@@ -5,12 +5,13 @@
 
 use core::ffi::{c_int, c_void};
 
-use mtr_format::compact::word::Family;
+use mtr_format::compact::op::{Family, FreeKind};
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::arch::{forwarding_hook, hook, hook_by_need, hook_with_registers};
-use crate::real::{self, FREE_SIZED, arena};
+use crate::arch::{delete_hook, hook, hook_by_need, hook_with_registers, new_hook};
+use crate::operators::{FREE_SIZED, NEW};
+use crate::real::{self, arena};
 use crate::unwind::Registers;
 use crate::{dlclose as unload, lifecycle, record};
 
@@ -34,22 +35,29 @@ hook!(mtrace, 0, mtrace_body);
 hook!(muntrace, 0, muntrace_body);
 hook!(dlclose, 1, dlclose_body);
 
-// Name, index in real::OPTIONAL_NAMES. These leave no frame: the free that they end in is recorded,
-// with the caller of delete as its place, as it is without us.
-forwarding_hook!(_ZdlPv, 0);
-forwarding_hook!(_ZdaPv, 1);
-forwarding_hook!(_ZdlPvm, 2);
-forwarding_hook!(_ZdaPvm, 3);
-forwarding_hook!(_ZdlPvSt11align_val_t, 4);
-forwarding_hook!(_ZdaPvSt11align_val_t, 5);
-forwarding_hook!(_ZdlPvmSt11align_val_t, 6);
-forwarding_hook!(_ZdaPvmSt11align_val_t, 7);
-forwarding_hook!(_ZdlPvRKSt9nothrow_t, 8);
-forwarding_hook!(_ZdaPvRKSt9nothrow_t, 9);
-forwarding_hook!(_ZdlPvSt11align_val_tRKSt9nothrow_t, 10);
-forwarding_hook!(_ZdaPvSt11align_val_tRKSt9nothrow_t, 11);
-forwarding_hook!(free_sized, FREE_SIZED);
-forwarding_hook!(free_aligned_sized, FREE_SIZED + 1);
+// Name, index in operators.rs, the body of those that are free.
+delete_hook!(_ZdlPv, 0, delete_body);
+delete_hook!(_ZdaPv, 1, delete_array_body);
+delete_hook!(_ZdlPvm, 2, delete_body);
+delete_hook!(_ZdaPvm, 3, delete_array_body);
+delete_hook!(_ZdlPvSt11align_val_t, 4, delete_body);
+delete_hook!(_ZdaPvSt11align_val_t, 5, delete_array_body);
+delete_hook!(_ZdlPvmSt11align_val_t, 6, delete_body);
+delete_hook!(_ZdaPvmSt11align_val_t, 7, delete_array_body);
+delete_hook!(_ZdlPvRKSt9nothrow_t, 8, delete_body);
+delete_hook!(_ZdaPvRKSt9nothrow_t, 9, delete_array_body);
+delete_hook!(_ZdlPvSt11align_val_tRKSt9nothrow_t, 10, delete_body);
+delete_hook!(_ZdaPvSt11align_val_tRKSt9nothrow_t, 11, delete_array_body);
+delete_hook!(free_sized, FREE_SIZED, free_body);
+delete_hook!(free_aligned_sized, FREE_SIZED + 1, free_body);
+new_hook!(_Znwm, NEW);
+new_hook!(_Znam, NEW + 1);
+new_hook!(_ZnwmRKSt9nothrow_t, NEW + 2);
+new_hook!(_ZnamRKSt9nothrow_t, NEW + 3);
+new_hook!(_ZnwmSt11align_val_t, NEW + 4);
+new_hook!(_ZnamSt11align_val_t, NEW + 5);
+new_hook!(_ZnwmSt11align_val_tRKSt9nothrow_t, NEW + 6);
+new_hook!(_ZnamSt11align_val_tRKSt9nothrow_t, NEW + 7);
 
 /// Whether a free is recorded with a caller further out. 0 or 1.
 static FREE_NEEDS_REGISTERS: AtomicU8 = AtomicU8::new(0);
@@ -85,21 +93,41 @@ extern "C" fn calloc_body(count: usize, size: usize, caller: &Registers) -> Ptr 
 }
 
 extern "C" fn free_body(old: Ptr, return_address: usize) {
+    end_at(old, return_address, FreeKind::Free);
+}
+
+extern "C" fn delete_body(old: Ptr, return_address: usize) {
+    end_at(old, return_address, FreeKind::Delete);
+}
+
+extern "C" fn delete_array_body(old: Ptr, return_address: usize) {
+    end_at(old, return_address, FreeKind::DeleteArray);
+}
+
+extern "C" fn free_by_body(old: Ptr, caller: &Registers) {
+    end(old, caller, FreeKind::Free);
+}
+
+#[inline(always)]
+fn end_at(old: Ptr, return_address: usize, kind: FreeKind) {
     if old.is_null() {
         return;
     }
-    record::free(old as usize, return_address);
+    unload::before_free(old, return_address);
+    record::free(old as usize, return_address, kind);
     if !arena::contains(old as usize) {
         // SAFETY: see malloc_body.
         unsafe { real::free()(old) }
     }
 }
 
-extern "C" fn free_by_body(old: Ptr, caller: &Registers) {
+/// Records the end of a block, whose line may have to name a caller further out, and frees it.
+pub(crate) fn end(old: Ptr, caller: &Registers, kind: FreeKind) {
     if old.is_null() {
         return;
     }
-    record::free_by(old as usize, caller);
+    unload::before_free(old, caller.return_address as usize);
+    record::free_by(old as usize, caller, kind);
     if !arena::contains(old as usize) {
         // SAFETY: see malloc_body.
         unsafe { real::free()(old) }
@@ -122,7 +150,7 @@ extern "C" fn realloc_body(old: Ptr, size: usize, caller: &Registers) -> Ptr {
         if !new.is_null() {
             // SAFETY: `old` is a block of the arena, `new` one of `size` bytes.
             unsafe { arena::copy(old, new, size) };
-            record::free(old as usize, caller.return_address as usize);
+            record::free(old as usize, caller.return_address as usize, FreeKind::Free);
         }
         return new;
     }

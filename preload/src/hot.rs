@@ -7,12 +7,13 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::sites::Table;
+use crate::record::compact::users::Table;
+use crate::sites;
 
 /// What a hook does with an event. Stored as `u32` in [`Hot::state`].
 ///
 /// ```text
-/// New --start--> Text or Compact <--mtrace/muntrace--> Off
+/// New --start--> Text, Compact or Guarded <--mtrace/muntrace--> Off
 ///   \--cannot trace, or not wanted--> Off for good (see lifecycle.rs)
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,8 +25,10 @@ pub(crate) enum State {
     Off = 1,
     /// Events become lines of the log.
     Text = 2,
-    /// Events become words of a compact trace.
+    /// Events become records of a compact trace.
     Compact = 3,
+    /// One of the two, but for what an allocator calls of itself (operators.rs).
+    Guarded = 4,
 }
 
 /// Entries of the window of blocks. A line that is stored so late that the log has grown by this
@@ -43,17 +46,20 @@ pub(crate) struct Hot {
     /// The block numbers of the ring, in the tail's first page.
     pub(crate) numbers: AtomicPtr<AtomicU64>,
     /// Call sites (sites.rs).
-    pub(crate) sites: AtomicPtr<Table>,
+    pub(crate) sites: AtomicPtr<sites::Table>,
     /// Mixed into the keys of call sites; another value makes all that are cached stale.
     pub(crate) generation: AtomicU64,
-    /// Which addresses one word of a compact trace can hold (record/compact/segments.rs): their
-    /// upper bits, plus 1; 0 where there is none yet.
-    pub(crate) segments: [AtomicU32; mtr_format::compact::word::SEGMENTS],
+    /// Who used which address last (record/compact/users.rs); NULL in a process with one stream.
+    pub(crate) users: AtomicPtr<Table>,
+    /// Streams of the compact trace.
+    pub(crate) streams: AtomicU32,
     /// Which slot of the ring holds which block of the log (log/ring.rs).
     pub(crate) window: [AtomicU64; WINDOW],
-    /// Length of the log: where the next line goes. On a cache line of its own, because threads
-    /// take turns at it.
+    /// Length of the log: where the next line (or chunk of a compact trace) goes. On a cache line of
+    /// its own, because threads take turns at it.
     pub(crate) cursor: CacheLine<AtomicU64>,
+    /// About the newest stamp of any stream.
+    pub(crate) latest: CacheLine<AtomicU64>,
 }
 
 /// A value that shares its cache line with nothing.
@@ -67,9 +73,11 @@ pub(crate) static HOT: Hot = Hot {
     numbers: AtomicPtr::new(core::ptr::null_mut()),
     sites: AtomicPtr::new(core::ptr::null_mut()),
     generation: AtomicU64::new(0),
-    segments: [const { AtomicU32::new(0) }; mtr_format::compact::word::SEGMENTS],
+    users: AtomicPtr::new(core::ptr::null_mut()),
+    streams: AtomicU32::new(0),
     window: [const { AtomicU64::new(0) }; WINDOW],
     cursor: CacheLine(AtomicU64::new(0)),
+    latest: CacheLine(AtomicU64::new(0)),
 };
 
 impl Hot {
@@ -79,6 +87,7 @@ impl Hot {
         match self.state.load(Ordering::Acquire) {
             2 => State::Text,
             3 => State::Compact,
+            4 => State::Guarded,
             0 => State::New,
             _ => State::Off,
         }
@@ -86,7 +95,7 @@ impl Hot {
 
     /// Whether events are recorded.
     pub(crate) fn is_on(&self) -> bool {
-        matches!(self.state(), State::Text | State::Compact)
+        matches!(self.state(), State::Text | State::Compact | State::Guarded)
     }
 
     /// Whether this process has neither started nor refused.

@@ -22,6 +22,7 @@
 
 mod hooks; // the exported functions
 mod real; // what they pass on to
+mod operators; // operator new and delete: whose, and what that means
 mod record; // an event becomes a record
 mod log; // where records go
 mod sites; // the text of a call site
@@ -29,6 +30,7 @@ mod modules; // which module an address is in
 mod unwind; // call stacks
 mod dlclose; // what becomes of it when the module goes
 mod lifecycle; // start, fork, exit
+mod untraced; // children without a trace
 mod hot; // the state that every hook touches
 mod config; // MTR_* variables
 mod global; // statics and texts without allocation

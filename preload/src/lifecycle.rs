@@ -3,15 +3,13 @@
 use core::ffi::{CStr, c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use mtr_format::compact::word::{FIRST_LINE, TEXT_BYTES};
-
 use crate::config::{self, Start};
 use crate::global::{Path, Scratch};
 use crate::hot::{HOT, State, single_threaded};
 use crate::log::process::Process;
 use crate::log::{self, Cannot, file, ring};
-use crate::record::compact::{self, words};
-use crate::{modules, real, sites, sys};
+use crate::record::compact;
+use crate::{modules, operators, sites, sys, untraced};
 
 /// How far this process has come. Not in the page that fork wipes: that is how a child knows that
 /// it is one.
@@ -44,7 +42,11 @@ pub(crate) fn state() -> State {
 
 /// The state in which events are recorded.
 fn recording() -> State {
-    if config::get().is_compact { State::Compact } else { State::Text }
+    match config::get().is_compact {
+        _ if operators::are_recorded() => State::Guarded,
+        true => State::Compact,
+        false => State::Text,
+    }
 }
 
 /// Whether this process has a log, recording or not.
@@ -85,20 +87,29 @@ fn start() -> State {
 /// `Some(recording)`, or `None` when there is nothing to do for good.
 fn start_first() -> Option<bool> {
     // SAFETY: reads the auxiliary vector.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    // SAFETY: PHASE lets one thread through.
+    let settings = if is_secure { Ok(()) } else { unsafe { config::read() } };
+    // Also where nothing is recorded: the hooks have to lead somewhere.
+    // SAFETY: the first event comes from the loader, a constructor or the one thread of main.
+    unsafe { operators::settle() };
+    if is_secure {
         return None;
     }
-    remember_stderr();
-    // SAFETY: PHASE lets one thread through.
-    if let Err(message) = unsafe { config::read() } {
+    if let Err(message) = settings {
         complain(&[message.to_bytes()]);
         return None;
     }
     crate::hooks::configure();
+    crate::dlclose::start();
     let config = config::get();
     let is_child = config.run_pid != 0 && config.run_pid != sys::getppid();
-    if is_child && !config.trace_children {
+    if (is_child || config.is_child) && !config.trace_children {
         return None;
+    }
+    if !config.trace_children {
+        // SAFETY: PHASE lets one thread through.
+        unsafe { config::mark_children(Process::this()) };
     }
     if sys::wipe_on_fork((&raw const HOT).cast(), size_of_val(&HOT)).is_err() {
         complain(&[
@@ -106,8 +117,6 @@ fn start_first() -> Option<bool> {
         ]);
         return None;
     }
-    // SAFETY: the first event comes from the loader, a constructor or the one thread of main.
-    unsafe { real::resolve_optional() };
     let start = match config.start {
         // SAFETY: called for the first event, long before the program could change its modules.
         Start::ByProgram if unsafe { modules::program_calls_mtrace() } => Start::Mtrace,
@@ -131,6 +140,10 @@ fn start_child() -> Option<bool> {
     *parent = *file::path();
     let parent_pid = PID.load(Ordering::Relaxed);
     file::abandon();
+    if untraced::is_below_another_root() {
+        untraced::count(untraced::OTHER_ROOT);
+        return None;
+    }
     open_log(Some((parent_pid, &parent)))?;
     Some(WAS_ON.load(Ordering::Relaxed))
 }
@@ -142,6 +155,11 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
     // SAFETY: PHASE lets one thread through.
     let created = unsafe { log::create(this, parent.map(|(_, path)| path)) };
     if let Err(reason) = created {
+        // Its stderr is the program's own.
+        if parent.is_some() {
+            untraced::count(reason.errno());
+            return None;
+        }
         let path = log::path().as_bytes();
         match reason {
             Cannot::Create(errno) => complain(&[b"cannot create ", path, b": ", describe(errno)]),
@@ -150,15 +168,23 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
         return None;
     }
     if !sites::start() {
-        complain(&[b"no memory"]);
+        match parent {
+            Some(_) => untraced::count(libc::ENOMEM),
+            None => complain(&[b"no memory"]),
+        }
         return None;
     }
-    compact::start();
+    untraced::start();
+    compact::new_trace();
     modules::start();
-    write_header(this, parent)?;
+    LAST_RSS.store(0, Ordering::Relaxed);
+    let by_mtrace = STARTED_BY_MTRACE.load(Ordering::Relaxed);
+    let position = POSITION_AT_FORK.swap(u64::MAX, Ordering::Relaxed);
+    let position = (position != u64::MAX).then_some(position);
+    let parent_of_log = parent.map(|(pid, path)| log::Parent { pid, position, path });
+    log::write_header(this, by_mtrace, parent_of_log)?;
     if let Some(program) = modules::program() {
-        modules::write_line(&program);
-        modules::remember(&program);
+        modules::write_line_of(&program, log::write_comment);
     }
     if parent.is_some() && WAS_ON.load(Ordering::Relaxed)
         || parent.is_none() && !STARTED_BY_MTRACE.load(Ordering::Relaxed)
@@ -168,109 +194,29 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
     Some(())
 }
 
-/// The lines that say what this log is (docs/log-format.md).
-fn write_header(this: Process, parent: Option<(i32, &Path)>) -> Option<()> {
-    let config = config::get();
-    let mut text = Scratch::<32768>::new()?;
-    let mut buffer = Scratch::<{ libc::PATH_MAX as usize }>::new()?;
-    text.push(if config.is_compact { FIRST_LINE } else { b"# mtr log 1\n" });
-    text.push(b"# id ");
-    text.push_hex(log::id(), 16);
-    if !config.session.as_bytes().is_empty() {
-        text.push(b"\n# session ");
-        text.push_escaped(config.session.as_bytes());
-    }
-    text.push(b"\n# pid ");
-    text.push_decimal(this.pid as u64);
-    let (seconds, nanoseconds) = sys::wall_clock();
-    STARTED.store(seconds * NANOSECONDS + nanoseconds, Ordering::Relaxed);
-    LAST_RSS.store(0, Ordering::Relaxed);
-    text.push(b"\n# started ");
-    text.push_decimal(seconds);
-    text.push(b".");
-    let digits = nanoseconds.max(1).ilog10() + 1;
-    (digits..9).for_each(|_| text.push(b"0"));
-    text.push_decimal(nanoseconds);
-    text.push(b" ");
-    text.push_decimal(this.ticks);
-    if let Ok(program) = sys::readlink(c"/proc/self/exe", buffer.space()) {
-        text.push(b"\n# program ");
-        text.push_escaped(program);
-    }
-    if let Ok(arguments) = sys::read_file(c"/proc/self/cmdline", buffer.space()) {
-        text.push(b"\n# arguments");
-        let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
-        for argument in arguments.split(|byte| *byte == 0) {
-            text.push(b" ");
-            text.push_escaped(argument);
-        }
-    }
-    text.push(b"\n# directory ");
-    match sys::getcwd(buffer.space()) {
-        Ok(folder) => text.push_escaped(folder),
-        Err(_) => text.push_escaped(config.directory.as_bytes()),
-    }
-    text.push(b"\n# addresses ");
-    text.push(if config.relative_addresses { b"relative" } else { b"absolute" });
-    text.push(b"\n# start ");
-    let by_mtrace = STARTED_BY_MTRACE.load(Ordering::Relaxed);
-    text.push(if by_mtrace { b"mtrace" } else { b"process" });
-    if let Some((pid, path)) = parent {
-        text.push(b"\n# parent ");
-        text.push_decimal(pid as u64);
-        text.push(b" ");
-        match POSITION_AT_FORK.swap(u64::MAX, Ordering::Relaxed) {
-            u64::MAX => text.push(b"-"),
-            position => text.push_decimal(position),
-        }
-        text.push(b" ");
-        text.push_escaped(path.as_bytes());
-    }
-    let earlier = log::earlier().as_bytes();
-    if parent.is_none() && !earlier.is_empty() {
-        text.push(b"\n# earlier ");
-        text.push_escaped(earlier);
-    }
-    text.push(b"\n");
-    // At once in the file too, so that another process that wants this name sees whose it is.
-    if config.is_compact {
-        let parts = [text.as_bytes()];
-        words::text(&parts);
-        let len = text.as_bytes().len();
-        let mut bytes = Scratch::<40960>::new()?;
-        for index in 0..1 + len.div_ceil(TEXT_BYTES) {
-            bytes.push(&words::text_word(&parts, len, index).to_le_bytes());
-        }
-        file::write_at(0, bytes.as_bytes());
-    } else {
-        let position = ring::reserve(text.as_bytes().len());
-        ring::put(position, &[text.as_bytes()]);
-        file::write_at(position, text.as_bytes());
-    }
-    Some(())
-}
-
 const NANOSECONDS: u64 = 1_000_000_000;
 
-/// When the log began, in nanoseconds since 1970.
-static STARTED: AtomicU64 = AtomicU64::new(0);
-
-/// When memory was last looked at, in nanoseconds since [`STARTED`].
+/// When memory was last looked at, in nanoseconds since the log began.
 static LAST_RSS: AtomicU64 = AtomicU64::new(0);
 /// Reading it costs some microseconds.
 const RSS_EVERY: u64 = NANOSECONDS / 100;
 
-/// Notes the time, and now and then the memory, in a compact trace. Called once for each block.
-#[cold]
-pub(crate) fn sample() {
+/// Nanoseconds since the log began.
+pub(crate) fn time() -> u64 {
     let (seconds, nanoseconds) = sys::wall_clock();
-    let now = seconds * NANOSECONDS + nanoseconds;
-    let since = now.saturating_sub(STARTED.load(Ordering::Relaxed));
-    words::time(since);
-    if since.saturating_sub(LAST_RSS.load(Ordering::Relaxed)) >= RSS_EVERY {
-        LAST_RSS.store(since, Ordering::Relaxed);
-        words::resident_memory(sys::resident_memory().unwrap_or(0));
+    (seconds * NANOSECONDS + nanoseconds).saturating_sub(log::started())
+}
+
+/// The memory that the process has, in bytes, if it was not asked for lately.
+#[cold]
+pub(crate) fn resident_memory_now_and_then() -> Option<u64> {
+    let now = time();
+    let last = LAST_RSS.load(Ordering::Relaxed);
+    if now.saturating_sub(last) < RSS_EVERY {
+        return None;
     }
+    LAST_RSS.store(now, Ordering::Relaxed);
+    sys::resident_memory()
 }
 
 /// mtrace() and muntrace(). Where tracing was asked for from the start of the process, the program
@@ -299,27 +245,33 @@ extern "C" fn finish(_: *mut c_void) {
     if !has_log() || PID.load(Ordering::Relaxed) != sys::getpid() {
         return;
     }
-    let lost_before = file::lost();
-    if lost_before.0 > 0 {
-        let Some(mut line) = Scratch::<64>::new() else { return };
-        line.push(b"# lost ");
-        line.push_decimal(lost_before.0);
+    if let (children @ 1.., errno) = untraced::counted()
+        && let Some(mut line) = Scratch::<64>::new()
+    {
+        line.push(b"# untraced ");
+        line.push_decimal(children.into());
         line.push(b" ");
-        line.push_decimal(lost_before.1 as u64);
+        line.push_decimal(errno as u64);
         log::write_comment(line.as_bytes());
     }
-    if config::get().is_compact {
-        sample();
-    }
-    log::write_comment(b"# exit");
-    if ring::finish() && file::lost() == lost_before {
+    #[cfg(feature = "verify-stacks")]
+    crate::unwind::verify::report();
+    const LAST_LINE: &[u8] = b"# exit";
+    let failures = file::failures();
+    log::write_comment(LAST_LINE);
+    let is_whole = if config::get().is_compact { compact::finish() } else { ring::finish() };
+    if is_whole && file::state_end(LAST_LINE, failures) {
         log::remove_tail(file::path());
     }
 }
 
 extern "C" fn before_fork() {
     if HOT.is_on() {
-        POSITION_AT_FORK.store(HOT.cursor.0.load(Ordering::Acquire), Ordering::Relaxed);
+        let position = match config::get().is_compact {
+            true => compact::stamp().unwrap_or(u64::MAX),
+            false => HOT.cursor.0.load(Ordering::Acquire),
+        };
+        POSITION_AT_FORK.store(position, Ordering::Relaxed);
         WAS_THREADED.store(!single_threaded(), Ordering::Relaxed);
     }
 }
@@ -380,25 +332,8 @@ extern "C" fn constructor() {
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = constructor;
 
-/// Device and inode of what was stderr at the start: a fork's child may find that descriptor closed,
-/// or a file of the program's there.
-static STDERR: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-
-fn stderr_now() -> [u64; 2] {
-    sys::fstat(2).map_or([0; 2], |stat| [stat.st_dev, stat.st_ino])
-}
-
-fn remember_stderr() {
-    for (place, value) in STDERR.iter().zip(stderr_now()) {
-        place.store(value, Ordering::Relaxed);
-    }
-}
-
-/// One line on the program's stderr, for what would otherwise go unnoticed.
+/// One line on the program's stderr before it runs, for what would otherwise go unnoticed.
 fn complain(parts: &[&[u8]]) {
-    if stderr_now() != STDERR.each_ref().map(|part| part.load(Ordering::Relaxed)) {
-        return;
-    }
     let Some(mut line) = Scratch::<8192>::new() else { return };
     line.push(b"mtr: ");
     parts.iter().for_each(|part| line.push(part));

@@ -6,6 +6,7 @@
 
 mod elf;
 mod map;
+mod scope;
 
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
@@ -15,7 +16,11 @@ use crate::sites::{Buffer, MAX_TEXT};
 use crate::{config, log};
 
 pub(crate) use elf::{LinkMap, segment_at};
-pub(crate) use map::{remember, start, sweep};
+pub(crate) use map::{is_known, start, sweep};
+pub(crate) use scope::{
+    defines, export_before_us, export_of_module_at, is_cpp_runtime, is_own, next_export, others,
+    withdraw,
+};
 
 /// Result of `_dl_find_object` (dlfcn.h, glibc 2.35).
 #[repr(C)]
@@ -108,17 +113,9 @@ fn is_runtime(name: &[u8]) -> bool {
     RUNTIMES.iter().any(|runtime| file.starts_with(runtime))
 }
 
-/// Finds the module of an address of running code, and writes its line if it is new.
-pub(crate) fn describe_once(address: usize) -> Option<Module> {
-    let module = find(address)?;
-    write_line_once(&module);
-    Some(module)
-}
-
 fn write_line_once(module: &Module) {
     if !map::is_known(module) {
-        write_line(module);
-        map::remember(module);
+        write_line_of(module, log::write_comment);
     }
 }
 
@@ -128,34 +125,18 @@ fn push_address(out: &mut Buffer, address: usize) {
     out.push(b"] ");
 }
 
+/// Where the loader is. To be called when it has loaded what the program was linked with.
+pub(crate) fn loader() -> Option<(usize, usize)> {
+    let program = program()?;
+    // SAFETY: the program stays loaded for good.
+    let loader = find(unsafe { &*program.link_map }.loader()?)?;
+    Some((loader.start, loader.end))
+}
+
 /// The program itself, found by where the kernel put its program headers.
 pub(crate) fn program() -> Option<Module> {
     // SAFETY: reads the auxiliary vector.
     find(unsafe { libc::getauxval(libc::AT_PHDR) } as usize)
-}
-
-/// Address of the function `name` that the module of `address` exports.
-pub(crate) fn export_of_module_at(address: usize, name: &CStr) -> Option<usize> {
-    // SAFETY: code of the module is running.
-    elf::export(unsafe { &*find(address)?.link_map }, name)
-}
-
-/// Address of the first function `name` in the modules that were loaded after libmtr.so: what
-/// dlsym(RTLD_NEXT) finds, but without the message that it allocates when there is none.
-///
-/// # Safety
-/// No module is being loaded or unloaded.
-pub(crate) unsafe fn next_export(name: &CStr) -> Option<usize> {
-    let own = find(next_export as *const () as usize)?;
-    // SAFETY: this module stays loaded.
-    let mut link_map = unsafe { &*own.link_map };
-    loop {
-        // SAFETY: the caller's promise.
-        link_map = unsafe { link_map.next()? };
-        if let Some(address) = elf::export(link_map, name) {
-            return Some(address);
-        }
-    }
 }
 
 /// Whether the program or a library that it was started with refers to `mtrace` without defining
@@ -170,8 +151,8 @@ pub(crate) unsafe fn program_calls_mtrace() -> bool {
     elf::imports(unsafe { &*program.link_map }, c"mtrace")
 }
 
-/// Writes `# module START END BIAS BUILDID PATH NAME` into the log.
-pub(crate) fn write_line(module: &Module) {
+/// Makes the line `# module START END BIAS BUILDID PATH NAME`, has it written, and remembers that.
+pub(crate) fn write_line_of(module: &Module, write: impl FnOnce(&[u8])) {
     let Some(mut line) = Scratch::<16384>::new() else { return };
     // SAFETY: the module is loaded (see `describe`; the program always is).
     let link_map = unsafe { &*module.link_map };
@@ -191,7 +172,8 @@ pub(crate) fn write_line(module: &Module) {
     }
     line.push(b" ");
     line.push_escaped(link_map.name());
-    log::write_comment(line.as_bytes());
+    write(line.as_bytes());
+    map::remember(module);
 }
 
 /// # Safety

@@ -101,6 +101,39 @@ pub(crate) fn unlink(path: &CStr) -> Result<usize> {
     call!(SYS_unlink, path.as_ptr())
 }
 
+pub(crate) fn rename(from: &CStr, to: &CStr) -> Result<usize> {
+    call!(SYS_rename, from.as_ptr(), to.as_ptr())
+}
+
+/// As [`rename`], but `EEXIST` where `to` is there already; `EINVAL` where the file system cannot.
+pub(crate) fn rename_to_new(from: &CStr, to: &CStr) -> Result<usize> {
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    call!(SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags)
+}
+
+pub(crate) fn truncate(fd: Fd, len: u64) -> Result<usize> {
+    call!(SYS_ftruncate, fd, len)
+}
+
+pub(crate) fn link(from: &CStr, to: &CStr) -> Result<usize> {
+    call!(SYS_link, from.as_ptr(), to.as_ptr())
+}
+
+/// Locks a file against all others that ask for its lock; `EWOULDBLOCK` where somebody has it.
+pub(crate) fn try_lock(fd: Fd) -> Result<usize> {
+    call!(SYS_flock, fd, libc::LOCK_EX | libc::LOCK_NB)
+}
+
+/// Bytes of the file system that `fd` is on, and those of them that are free.
+pub(crate) fn space(fd: Fd) -> Result<(u64, u64)> {
+    let mut found = MaybeUninit::<libc::statfs>::zeroed();
+    call!(SYS_fstatfs, fd, found.as_mut_ptr())?;
+    // SAFETY: all zeros is a valid `statfs`, and the kernel has filled it.
+    let found = unsafe { found.assume_init() };
+    let size = found.f_bsize.unsigned_abs();
+    Ok((found.f_blocks.saturating_mul(size), found.f_bavail.saturating_mul(size)))
+}
+
 pub(crate) fn mkdir(path: &CStr, mode: u32) -> Result<usize> {
     call!(SYS_mkdir, path.as_ptr(), mode)
 }
@@ -134,10 +167,26 @@ pub(crate) fn map_anonymous(len: usize) -> Result<*mut u8> {
         .map(|at| at as *mut u8)
 }
 
+/// New zeroed memory that children of fork share.
+pub(crate) fn map_with_children(len: usize) -> Result<*mut u8> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    call!(SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0)
+        .map(|at| at as *mut u8)
+}
+
 /// The first `len` bytes of a file, shared with it.
 pub(crate) fn map_shared(fd: Fd, len: usize) -> Result<*mut u8> {
     call!(SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
         .map(|at| at as *mut u8)
+}
+
+/// Maps a part of a file, shared with it, over memory of this process.
+///
+/// # Safety
+/// Nobody uses that memory.
+pub(crate) unsafe fn map_shared_at(at: *mut u8, fd: Fd, from: usize, len: usize) -> Result<()> {
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+    call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, from).map(|_| ())
 }
 
 /// The first `len` bytes of a file, to be read only.
@@ -149,6 +198,14 @@ pub(crate) fn map_private(fd: Fd, len: usize) -> Result<*const u8> {
 /// Nothing uses the mapping any more.
 pub(crate) unsafe fn unmap(at: *mut u8, len: usize) {
     let _ = call!(SYS_munmap, at, len);
+}
+
+/// Changes what may be done with pages.
+///
+/// # Safety
+/// `at` is a multiple of the page size, and what is there is used as the new protection allows.
+pub(crate) unsafe fn protect(at: usize, len: usize, protection: i32) -> Result<usize> {
+    call!(SYS_mprotect, at, len, protection)
 }
 
 /// Makes the kernel hand zeros to a fork's child in place of these pages.

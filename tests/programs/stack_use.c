@@ -1,6 +1,8 @@
 // Prints how many bytes below the caller's frame malloc, free and realloc have used: the first time
-// in a thread, and at most in many calls that fill the log's blocks.
+// in a thread, at most in many calls that fill the log's blocks, in a signal handler, and below code
+// whose frame can be found by an expression of the CFI only, from a register that no rule keeps.
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -29,6 +31,45 @@ static long used(volatile char *top) {
         if (now > most) most = now;                                \
     } while (0)
 
+static long handled, below;
+
+static void handle(int signal) {
+    void *block;
+    MEASURE(handled, block = allocate(signal));
+    MEASURE(handled, release(block));
+    MEASURE(handled, block = change(NULL, 5));
+    MEASURE(handled, block = change(block, 50));
+    release(block);
+}
+
+static void allocate_below(void) {
+    void *block;
+    MEASURE(below, block = allocate(77));
+    MEASURE(below, block = change(block, 150));
+    MEASURE(below, release(block));
+}
+
+// DW_CFA_def_cfa_expression: rbx + 16.
+__asm__(".pushsection .text\n"
+        ".type call_by_expression, @function\n"
+        "call_by_expression:\n"
+        ".cfi_startproc\n"
+        "push %rbx\n"
+        ".cfi_adjust_cfa_offset 8\n"
+        ".cfi_offset rbx, -16\n"
+        "mov %rsp, %rbx\n"
+        ".cfi_escape 0x0f, 2, 0x73, 16\n"
+        "sub $160, %rsp\n"
+        "and $-16, %rsp\n"
+        "call *%rdi\n"
+        "mov %rbx, %rsp\n"
+        "pop %rbx\n"
+        ".cfi_def_cfa rsp, 8\n"
+        "ret\n"
+        ".cfi_endproc\n"
+        ".popsection\n");
+void call_by_expression(void (*function)(void));
+
 static void *measure(void *argument) {
     long first = 0, steady = 0, moving = 0;
     void *block;
@@ -41,7 +82,12 @@ static void *measure(void *argument) {
     block = allocate(1);
     for (int i = 0; i < 2000; i++) MEASURE(moving, block = change(block, 1 + i % 20));
     release(block);
-    printf("%ld %ld %ld\n", first, steady, moving);
+    signal(SIGUSR1, handle);
+    for (int i = 0; i < 5; i++) {
+        raise(SIGUSR1);
+        call_by_expression(allocate_below);
+    }
+    printf("%ld %ld %ld %ld %ld\n", first, steady, moving, handled, below);
     return argument;
 }
 

@@ -32,6 +32,17 @@ pub(crate) fn compile(folder: &Folder, output: &str, source: &Path, flags: &[&st
         Some("rs") => "rustc",
         other => panic!("{}: no compiler for {other:?}", source.display()),
     };
+    compile_with(compiler, folder, output, source, flags)
+}
+
+/// As [`compile`], by this compiler.
+pub(crate) fn compile_with(
+    compiler: &str,
+    folder: &Folder,
+    output: &str,
+    source: &Path,
+    flags: &[&str],
+) -> PathBuf {
     let result = folder.join(output);
     let mut command = clean_command(compiler);
     command.current_dir(folder.path()).arg("-g").arg("-o").arg(&result);

@@ -15,10 +15,11 @@ mod report;
 mod tools;
 mod trace;
 mod trace_checker;
+mod trace_chunks;
 mod traced;
 
 pub(crate) use checker::{Count, check_order};
-pub(crate) use compile::{compile, example, line_of, program, repository};
+pub(crate) use compile::{compile, compile_with, example, line_of, program, repository};
 pub(crate) use counters::Counters;
 pub(crate) use folder::Folder;
 pub(crate) use golden::compare_with_golden;

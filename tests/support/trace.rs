@@ -1,7 +1,8 @@
-//! A slow and obvious decoder of compact traces, written from docs/trace-format.md alone: the
-//! oracle.
+//! A slow and obvious reader of compact traces, written from docs/trace-format.md alone: the
+//! oracle. All records are sorted into the order that the document gives them, then read.
 
-use super::log::{lay_over, number, tail_of, unescape};
+use super::log::{number, tail_of, unescape};
+use super::trace_chunks::{Chunk, Fields, chunks_of, slots_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ pub(crate) enum Kind {
     Free,
     /// realloc ends the block.
     ReallocOld,
-    /// A place that came to nothing.
-    Nothing,
+    /// A realloc of the block that had not returned when the process died.
+    ReallocOpen,
     Failed,
 }
 
@@ -23,16 +24,18 @@ pub(crate) struct Event {
     pub(crate) kind: Kind,
     /// Of an allocation, also of a failed one.
     pub(crate) info: Option<Info>,
-    /// Of a free: the node of its caller, 0 when not recorded.
-    pub(crate) node: u32,
     pub(crate) address: u64,
-    /// Index of its first word.
+    pub(crate) thread: u32,
+    /// The stamp before it in its stream.
+    pub(crate) stamp: u64,
+    /// Place of its record in the order of all records.
     pub(crate) position: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Info {
-    pub(crate) node: u32,
+    /// Index of its node; `None` for the root.
+    node: Option<usize>,
     pub(crate) size: u64,
     pub(crate) family: u8,
     pub(crate) alignment: Option<u64>,
@@ -40,7 +43,7 @@ pub(crate) struct Info {
 
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    parent: u32,
+    parent: Option<usize>,
     address: u64,
     position: usize,
 }
@@ -64,8 +67,22 @@ pub(crate) struct TraceModule {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) path: PathBuf,
-    /// Index of the word at which the line begins.
+    /// Place of its record.
     pub(crate) position: usize,
+}
+
+/// What a stream has defined and said so far.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Number of its next chunk.
+    number: u32,
+    stamp: u64,
+    thread: u32,
+    /// Indices of its nodes.
+    nodes: Vec<usize>,
+    forgets: u32,
+    /// The line that is being read.
+    line: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -77,16 +94,17 @@ pub(crate) struct Trace {
     pub(crate) marks: Vec<String>,
     /// `None` for `# unload`, with its range.
     modules: Vec<(usize, u64, u64, Option<TraceModule>)>,
-    nodes: BTreeMap<u32, Node>,
-    /// Zero words: places taken and not filled.
-    pub(crate) holes: usize,
-    /// Continuations behind a hole.
-    pub(crate) orphans: usize,
+    nodes: Vec<Node>,
+    /// Reallocs that had not returned.
+    pub(crate) open: usize,
+    /// Events that could not be written, as the chunks say.
+    pub(crate) lost: u64,
     /// Everything that the format does not have.
     pub(crate) damaged: Vec<String>,
     pub(crate) has_tail: bool,
-    /// Words, definitions and text included.
-    pub(crate) words: usize,
+    /// Number of records, definitions and text included.
+    pub(crate) records: usize,
+    pub(crate) streams: usize,
 }
 
 /// Every trace whose name begins with that of `trace`: its own, and those of forked and exec'd
@@ -106,179 +124,179 @@ pub(crate) fn traces_beside(trace: &Path) -> Vec<Trace> {
 }
 
 impl Trace {
-    /// Reads `path` and lays its tail over it, if there is one.
+    /// Reads `path` and the chunks of its tail, if there is one.
     pub(crate) fn read(path: &Path) -> Result<Trace, String> {
-        let mut bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let tail = std::fs::read(tail_of(path)).ok();
-        let mut id = None;
+        let mut trace = Trace { path: path.to_owned(), ..Trace::default() };
+        trace.has_tail = tail.is_some();
+        let mut chunks = chunks_of(&bytes, &mut trace.damaged);
+        let mut id = chunks.first().map(|chunk| chunk.id);
         if let Some(tail) = &tail {
-            let name = tail_of(path);
-            id = Some(lay_over(&mut bytes, tail).map_err(|e| format!("{}: {e}", name.display()))?);
+            let (id_of_tail, slots) =
+                slots_of(tail).map_err(|e| format!("{}: {e}", tail_of(path).display()))?;
+            chunks.extend(slots.into_iter().filter(|chunk| chunk.id == id_of_tail));
+            id = Some(id_of_tail);
         }
-        // Zeros at the end of the last word are not in the tail's blocks.
-        if id.is_some() {
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        trace.read_chunks(chunks);
+        if id.is_none_or(|id| trace.note("id") != [format!("{id:016x}")]) {
+            return Err(format!("{}: the chunks are those of another trace", path.display()));
         }
-        let mut trace = Trace::from_bytes(&bytes);
-        (trace.path, trace.has_tail) = (path.to_owned(), tail.is_some());
-        if let Some(id) = id
-            && trace.note("id") != [format!("{id:016x}")]
-        {
-            return Err(format!("{}: the tail is that of another trace", path.display()));
+        if trace.notes.first().is_none_or(|(_, words)| words != &[&b"mtr"[..], b"trace", b"2"]) {
+            trace.damaged.push(format!("the first line is {:?}", trace.notes.first()));
         }
         Ok(trace)
     }
 
-    /// Reads words that have no tail.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Trace {
-        let mut trace = Trace::default();
-        let (words, rest) = bytes.as_chunks::<8>();
-        let mut words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        if rest.iter().any(|byte| *byte != 0) {
-            trace.damaged.push(format!("{} bytes behind the last word", rest.len()));
-        }
-        // Zeros at the end are space that was never taken.
-        while words.last() == Some(&0) {
-            words.pop();
-        }
-        trace.words = words.len();
-        trace.parse(&words);
-        if trace.notes.first().is_none_or(|(_, words)| words != &[&b"mtr"[..], b"trace", b"1"]) {
-            trace.damaged.push(format!("the first line is {:?}", trace.notes.first()));
-        }
-        trace
-    }
-
-    fn parse(&mut self, words: &[u64]) {
-        let mut infos: BTreeMap<u32, Info> = BTreeMap::new();
-        let mut segments: [Option<u64>; 4] = [None; 4];
-        let mut at = 0;
-        while at < words.len() {
-            let (position, first) = (at, words[at]);
-            at += 1;
-            if first == 0 {
-                self.holes += 1;
-                continue;
+    fn read_chunks(&mut self, chunks: Vec<Chunk>) {
+        // Of a chunk that is there twice the longer one counts.
+        let mut by_number: BTreeMap<(u32, u32), Chunk> = BTreeMap::new();
+        for chunk in chunks {
+            let key = (chunk.stream, chunk.number);
+            if by_number.get(&key).is_none_or(|known| known.records.len() < chunk.records.len()) {
+                by_number.insert(key, chunk);
             }
-            let (tag, a, b) = (first & 15, (first >> 4) as u32 & 0xfff_ffff, (first >> 32) as u32);
-            let long = (a & 15, a >> 4);
-            let count = match tag {
-                0 => {
-                    self.orphans += 1;
+        }
+        let mut streams: BTreeMap<u32, Stream> = BTreeMap::new();
+        let mut order = Vec::new();
+        for chunk in by_number.values() {
+            let stream = streams.entry(chunk.stream).or_default();
+            if chunk.number != stream.number {
+                self.damage(&format!("chunk {} is missing", stream.number), chunk);
+            }
+            if chunk.stamp < stream.stamp {
+                self.damage(&format!("a stamp behind {}", stream.stamp), chunk);
+            }
+            stream.number = chunk.number + 1;
+            stream.stamp = chunk.stamp;
+            order.push((stream.stamp, chunk.stream, chunk, Vec::new()));
+            let mut fields = Fields::new(&chunk.records);
+            while let Some(record) = fields.record() {
+                let Some(record) = record else {
+                    self.damage(&format!("no record at byte {}", fields.position()), chunk);
+                    break;
+                };
+                if record[0] == 6 {
+                    stream.stamp += record[1];
+                    order.push((stream.stamp, chunk.stream, chunk, Vec::new()));
                     continue;
                 }
-                1 => a.div_ceil(7) as usize,
-                2 | 5 => 1,
-                3 => {
-                    1 + usize::from(words.get(at).is_some_and(|w| (4..7).contains(&(w >> 4 & 255))))
-                }
-                _ => 0,
-            };
-            // A first word is stored last: its continuations are there.
-            let Some(rest) = words.get(at..at + count) else {
-                self.damage(position, "the trace ends within a record");
-                return;
-            };
-            at += count;
-            if rest.iter().any(|word| word & 15 != 0) {
-                self.damage(position, &format!("continuations {rest:x?}"));
-                continue;
+                order.last_mut().unwrap().3.push((record, fields.text()));
             }
-            if rest.contains(&0) {
-                self.damage(position, "a continuation is zero");
-                continue;
+        }
+        self.streams = streams.len();
+        let mut streams: BTreeMap<u32, Stream> = BTreeMap::new();
+        // Chunks stand in it by stream and number; sorting keeps that.
+        order.sort_by_key(|(stamp, stream, ..)| (*stamp, *stream));
+        let mut begun = BTreeSet::new();
+        for (stamp, number, chunk, records) in order {
+            let stream = streams.entry(number).or_default();
+            stream.stamp = stamp;
+            if begun.insert((chunk.stream, chunk.number)) {
+                self.begin(chunk, stream);
             }
-            let value = |index: usize| rest[index] >> 4;
-            let event = |kind, info, node, address| Event { kind, info, node, address, position };
-            match tag {
-                1 if b == 0 => self.text(position, a as usize, rest),
-                2 => {
-                    let node = Node { parent: b, address: value(0), position };
-                    if a == 0 || (b != 0 && !self.nodes.contains_key(&b)) {
-                        self.damage(position, &format!("node {a} of the unknown node {b}"));
-                    }
-                    if let Some(earlier) = self.nodes.insert(a, node) {
-                        self.damage(position, &format!("node {a} again: {earlier:?} and {node:?}"));
-                    }
+            for (record, text) in records {
+                self.records += 1;
+                if let Err(what) = self.take_in(&record, &text, stream) {
+                    self.damage(&format!("{:x?}: {what}", &record[..]), chunk);
                 }
-                3 => {
-                    let (size, family) = (value(0) >> 8, value(0) as u8);
-                    let alignment = (count == 2).then(|| value(1) - 1);
-                    let info = Info { node: b, size, family, alignment };
-                    if a == 0 || !self.nodes.contains_key(&b) || !(1..=8).contains(&family) {
-                        self.damage(position, &format!("info {a}: {info:?}"));
-                    }
-                    if let Some(earlier) = infos.insert(a, info) {
-                        self.damage(position, &format!("info {a} again: {earlier:?} and {info:?}"));
-                    }
-                }
-                4 => match segments.get_mut((a & 3) as usize) {
-                    Some(segment @ None) => *segment = Some(u64::from(b) << 36),
-                    _ => self.damage(position, &format!("segment {} again", a & 3)),
-                },
-                5 => {
-                    let (kind, zero) = long;
-                    let event = match kind {
-                        1 => event(Kind::Alloc, infos.get(&b).copied(), 0, value(0) - 1),
-                        2 => event(Kind::Free, None, b, value(0) - 1),
-                        3 => event(Kind::ReallocOld, None, b, value(0) - 1),
-                        4 => event(Kind::Nothing, None, 0, 0),
-                        5 => event(Kind::Failed, infos.get(&b).copied(), 0, value(0) - 1),
-                        _ => {
-                            self.damage(position, &format!("LONG of kind {kind}"));
-                            continue;
-                        }
-                    };
-                    if zero != 0 {
-                        self.damage(position, "LONG with bits set that are zero");
-                    }
-                    self.event(event);
-                }
-                6 | 7 => {}
-                8.. => match segments[(tag & 3) as usize] {
-                    None => self.damage(position, &format!("segment {} is not known", tag & 3)),
-                    Some(segment) => {
-                        let address = segment | u64::from(b) << 4;
-                        self.event(match tag {
-                            8..12 => event(Kind::Alloc, infos.get(&a).copied(), 0, address),
-                            _ => event(Kind::Free, None, a, address),
-                        });
-                    }
-                },
-                _ => self.damage(position, &format!("{first:#x}")),
+            }
+        }
+        for (number, stream) in streams {
+            if !stream.line.is_empty() {
+                self.damaged.push(format!("stream {number}: a line without its end"));
             }
         }
     }
 
-    fn event(&mut self, event: Event) {
-        let is_allocation = matches!(event.kind, Kind::Alloc | Kind::Failed);
-        if is_allocation != event.info.is_some() {
-            self.damage(event.position, &format!("an unknown info: {event:?}"));
+    /// A chunk begins; its header says what the records before it have said.
+    fn begin(&mut self, chunk: &Chunk, stream: &mut Stream) {
+        self.lost += u64::from(chunk.lost);
+        let stated = [chunk.thread, chunk.nodes, chunk.forgets];
+        let nodes = stream.nodes.len() as u32;
+        // The first chunk of a stream is the first to say whose it is.
+        let thread = if chunk.number == 0 { chunk.thread } else { stream.thread };
+        let found = [thread, nodes, stream.forgets];
+        if stated != found {
+            let what = "thread, nodes, forgets";
+            self.damage(&format!("{what}: {stated:?}, but before it {found:?}"), chunk);
         }
-        if event.node != 0 && !self.nodes.contains_key(&event.node) {
-            self.damage(event.position, &format!("an unknown node: {event:?}"));
-        }
-        self.events.push(event);
+        stream.thread = chunk.thread;
     }
 
-    fn text(&mut self, position: usize, length: usize, words: &[u64]) {
-        let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()[1..].to_vec()).collect();
-        if words.iter().any(|word| word & 255 != 0) || bytes[length..].iter().any(|b| *b != b'\n') {
-            self.damage(position, "a text is filled up otherwise");
-        }
-        bytes.truncate(length);
-        if !bytes.ends_with(b"\n") {
-            self.damage(position, "a text without a newline");
-        }
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
+    fn take_in(
+        &mut self,
+        record: &[u64],
+        text: &[u8],
+        stream: &mut Stream,
+    ) -> Result<(), &'static str> {
+        let position = self.records;
+        let info = |number: u64, [size, family, alignment]: [u64; 3]| {
+            let node = match (number as usize).checked_sub(1) {
+                Some(index) => Some(*stream.nodes.get(index).ok_or("an unknown node")?),
+                None => None,
+            };
+            let alignment = (4..=6).contains(&family).then_some(alignment);
+            Ok::<_, &'static str>(Some(Info { node, size, family: family as u8, alignment }))
+        };
+        let (kind, info, address) = match *record {
+            [0x80, number, address, ref rest @ ..] => {
+                (Kind::Alloc, info(number, rest.try_into().unwrap())?, address)
+            }
+            [0x40, address, number] => {
+                info(number, [0; 3])?;
+                (Kind::Free, None, address)
+            }
+            [8, 0, address] => (Kind::ReallocOpen, None, address),
+            [8, 1, address] => (Kind::ReallocOld, None, address),
+            [8, 2, _] => return Ok(()),
+            [8, 3, address] => (Kind::Free, None, address),
+            [9, number, address, ref rest @ ..] => {
+                (Kind::Failed, info(number, rest.try_into().unwrap())?, address)
+            }
+            [1] => return self.text(text, stream),
+            [2, thread] => {
+                stream.thread = thread as u32;
+                return Ok(());
+            }
+            [3] => {
+                stream.nodes.clear();
+                stream.forgets += 1;
+                return Ok(());
+            }
+            [4, up, address] => {
+                let parent = (stream.nodes.len() as u64 + 1).checked_sub(up);
+                let parent = match parent.filter(|_| up > 0) {
+                    Some(0) => None,
+                    Some(number) => Some(stream.nodes[number as usize - 1]),
+                    None => return Err("an unknown node"),
+                };
+                stream.nodes.push(self.nodes.len());
+                self.nodes.push(Node { parent, address, position });
+                return Ok(());
+            }
+            [7, _] => return Ok(()),
+            _ => return Err("an unknown record"),
+        };
+        self.open += usize::from(kind == Kind::ReallocOpen);
+        let (thread, stamp) = (stream.thread, stream.stamp);
+        self.events.push(Event { kind, info, address, thread, stamp, position });
+        if thread == 0 { Err("nobody said whose stream it is") } else { Ok(()) }
+    }
+
+    fn text(&mut self, text: &[u8], stream: &mut Stream) -> Result<(), &'static str> {
+        stream.line.extend_from_slice(text);
+        while let Some(end) = stream.line.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = stream.line.drain(..=end).collect();
+            let line = &line[..end];
             let Some(note) = line.strip_prefix(b"# ") else {
-                match line.starts_with(b"= ") {
-                    true => self.marks.push(String::from_utf8_lossy(line).into_owned()),
-                    false => self.damage(position, &String::from_utf8_lossy(line)),
+                self.marks.push(String::from_utf8_lossy(line).into_owned());
+                if !line.starts_with(b"= ") {
+                    return Err("a line that is neither");
                 }
                 continue;
             };
+            let position = self.records;
             let note: Vec<Vec<u8>> = note.split(|b| *b == b' ').map(unescape).collect();
             if matches!(&note[0][..], b"module" | b"unload") {
                 let (start, end) = (number(&note[1]).unwrap(), number(&note[2]).unwrap());
@@ -292,50 +310,39 @@ impl Trace {
             }
             self.notes.push((position, note));
         }
+        Ok(())
     }
 
-    fn damage(&mut self, position: usize, what: &str) {
-        self.damaged.push(format!("word {position}: {what}"));
+    fn damage(&mut self, what: &str, chunk: &Chunk) {
+        self.damaged.push(format!("stream {}, chunk {}: {what}", chunk.stream, chunk.number));
     }
 
-    /// The call stack of a node.
+    /// The call stack of an allocation.
     #[track_caller]
-    pub(crate) fn stack(&self, node: u32) -> Stack {
+    pub(crate) fn stack_of(&self, event: &Event) -> Stack {
         let (mut frames, mut cut, mut is_ended, mut is_not_taken) = (vec![], None, false, false);
-        let mut node = self.nodes[&node];
-        while node.parent != 0 {
+        let mut next = event.info.expect("an allocation").node;
+        // A parent stands before its children, so this ends.
+        while let Some(node) = next.map(|index| self.nodes[index]) {
             match node.address {
                 1 => assert!(cut.replace(frames.len()).is_none(), "{}: cut twice", node.position),
                 2 => is_ended = true,
                 3 => is_not_taken = true,
                 address => frames.push(address),
             }
-            assert!(!is_ended || self.nodes[&node.parent].parent == 0, "frames behind the end");
-            // A parent stands before its children, so this ends.
-            let parent = self.nodes[&node.parent];
-            assert!(parent.position < node.position, "node at {} before its parent", node.position);
-            node = parent;
+            assert!(!is_ended || node.parent.is_none(), "frames behind the end");
+            next = node.parent;
         }
-        assert_eq!(node.address & 0xffff, 0, "the root at {} is no thread", node.position);
         assert!(!is_not_taken || frames.is_empty(), "frames of a stack that was not taken");
-        Stack { thread: (node.address >> 16) as u32, frames, cut, is_ended, is_not_taken }
-    }
-
-    /// The call stack of an allocation.
-    #[track_caller]
-    pub(crate) fn stack_of(&self, event: &Event) -> Stack {
-        self.stack(event.info.expect("an allocation").node)
+        Stack { thread: event.thread, frames, cut, is_ended, is_not_taken }
     }
 
     /// Positions of the definitions of an allocation's nodes, innermost first.
     pub(crate) fn nodes_of(&self, event: &Event) -> Vec<(usize, u64)> {
-        let mut node = self.nodes[&event.info.expect("an allocation").node];
-        let mut all = vec![(node.position, node.address)];
-        while node.parent != 0 {
-            node = self.nodes[&node.parent];
-            all.push((node.position, node.address));
-        }
-        all
+        let first = event.info.expect("an allocation").node;
+        std::iter::successors(first, |index| self.nodes[*index].parent)
+            .map(|index| (self.nodes[index].position, self.nodes[index].address))
+            .collect()
     }
 
     /// The module that holds `return_address` at `position`.
@@ -379,11 +386,14 @@ impl Trace {
     pub(crate) fn is_sound(&self) -> &Self {
         let name = self.path.display();
         assert!(self.damaged.is_empty(), "{name}: {:#?}", self.damaged);
-        assert!(self.notes("lost").is_empty(), "{name}: {:?}", self.notes("lost"));
-        assert!(self.orphans == 0 || self.holes > 0, "{name}: {} orphans", self.orphans);
-        // Every stack ends in the root of a thread, or this panics.
-        let nodes: BTreeSet<u32> = self.events.iter().filter_map(|e| Some(e.info?.node)).collect();
-        nodes.iter().for_each(|node| drop(self.stack(*node)));
+        let mut lost = self.notes("lost");
+        lost.retain(|note| note[0].iter().any(|byte| *byte != b'0'));
+        assert!(lost.is_empty(), "{name}: {lost:?}");
+        assert_eq!(self.lost, 0, "{name}: events lost");
+        // Every stack has the shape of one, or this panics.
+        for event in self.events.iter().filter(|event| event.info.is_some()) {
+            self.stack_of(event);
+        }
         self
     }
 
@@ -402,20 +412,26 @@ impl Trace {
         self.is_in_order();
         let name = self.path.display();
         assert!(!self.has_tail, "{name}: a tail was left after a normal end");
-        assert_eq!((self.holes, self.orphans), (0, 0), "{name}: holes and orphans");
+        assert_eq!(self.open, 0, "{name}: reallocs that did not return");
         self
     }
 
     /// What is out of order, as a program that is traced from its beginning cannot have it.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut live = BTreeMap::new();
+        let mut open = BTreeSet::new();
         let mut faults = Vec::new();
         for event in &self.events {
+            if event.kind == Kind::ReallocOpen {
+                // From here on the block may be free.
+                open.insert(event.address);
+            }
             if event.freed().is_some_and(|address| live.remove(&address).is_none()) {
                 faults.push(format!("frees what is not live: {event:?}"));
             }
             if let Some((address, _)) = event.allocated()
                 && let Some(earlier) = live.insert(address, event)
+                && !open.remove(&address)
             {
                 faults.push(format!("repeats {earlier:?}: {event:?}"));
             }

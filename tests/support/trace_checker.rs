@@ -3,7 +3,8 @@
 
 use super::checker::AddressHasher;
 use super::tail_of;
-use std::collections::{BTreeMap, HashMap};
+use super::trace_chunks::{Chunk, Fields, Record, chunks_of};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 use std::path::Path;
 
@@ -25,13 +26,15 @@ pub(crate) struct TraceCount {
     pub(crate) duplicates: u64,
     /// Frees of an address that was not.
     pub(crate) unknown_frees: u64,
-    /// Words that do not fit into the format, and zeros.
+    /// What does not fit into the format, holes and missing chunks.
     pub(crate) damaged: u64,
-    /// Nodes and infos.
+    /// Nodes.
     pub(crate) definitions: u64,
+    /// Events that could not be written, as the chunks say.
+    pub(crate) lost: u64,
     /// Length of the file.
     pub(crate) length: u64,
-    /// The first few words that are wrong.
+    /// The first few things that are wrong.
     pub(crate) examples: Vec<String>,
 }
 
@@ -40,6 +43,7 @@ impl TraceCount {
     #[track_caller]
     pub(crate) fn is_in_order(&self) {
         assert_eq!((self.duplicates, self.unknown_frees, self.damaged), (0, 0, 0), "{self:#?}");
+        assert_eq!(self.lost, 0, "{self:#?}");
     }
 
     /// Allocations and frees of blocks whose size is in `sizes`.
@@ -53,123 +57,152 @@ impl TraceCount {
     }
 }
 
-#[derive(Default, Clone, Copy)]
-struct Node {
-    /// Address of the root.
-    root: u64,
-    depth: u32,
+/// What a stream has defined, and where its reading is.
+struct Stream<'a> {
+    /// Chunks that have not been begun, the last one first.
+    chunks: Vec<&'a Chunk>,
+    fields: Fields<'a>,
+    stamp: u64,
+    thread: u32,
+    /// Frames of each node.
+    nodes: Vec<u32>,
 }
 
-#[derive(Default, Clone, Copy)]
-struct Info {
-    node: Node,
-    size: u64,
+#[derive(Default)]
+struct Checker {
+    count: TraceCount,
+    /// Size of every live block.
+    live: HashMap<u64, u64, BuildHasherDefault<AddressHasher>>,
+    /// Allocations and frees by size, where that is small; `count` has the others.
+    small: Vec<(u64, u64)>,
 }
 
 /// Reads the trace of a process that ended normally: no tail, no holes.
 pub(crate) fn check_trace_order(path: &Path) -> TraceCount {
     assert!(!tail_of(path).exists(), "{}: a tail was left after a normal end", path.display());
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut count = TraceCount { length: bytes.len() as u64, ..TraceCount::default() };
-    let words: Vec<u64> =
-        bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let mut checker = Checker::default();
+    checker.count.length = bytes.len() as u64;
+    let mut damaged = Vec::new();
+    let mut chunks = chunks_of(&bytes, &mut damaged);
     drop(bytes);
-    let mut live: HashMap<u64, u32, BuildHasherDefault<AddressHasher>> = HashMap::default();
-    let (mut nodes, mut infos) = (vec![Node::default()], vec![Info::default()]);
-    // By info, made into sums at the end.
-    let mut used: Vec<(u64, u64)> = vec![(0, 0)];
-    let mut segments = [0; 4];
-    let mut at = 0;
-    while at < words.len() {
-        let (position, word) = (at, words[at]);
-        let (tag, a, b) = (word & 15, (word >> 4) as usize & 0xfff_ffff, (word >> 32) as usize);
-        let value = words.get(at + 1).map_or(0, |w| w >> 4);
-        at += 1;
-        let (kind, id, address) = match tag {
-            1 => {
-                at += a.div_ceil(7);
-                continue;
-            }
-            2 => {
-                let parent = nodes.get(b).copied().unwrap_or_default();
-                let node = match b {
-                    0 => Node { root: value, depth: 0 },
-                    _ => Node { depth: parent.depth + u32::from(value > 3), ..parent },
-                };
-                at += 1;
-                count.definitions += 1;
-                put(&mut nodes, a, node);
-                continue;
-            }
-            3 => {
-                let node = nodes.get(b).copied().unwrap_or_default();
-                at += 1 + usize::from((4..7).contains(&(value & 255)));
-                count.definitions += 1;
-                put(&mut infos, a, Info { node, size: value >> 8 });
-                put(&mut used, a, (0, 0));
-                continue;
-            }
-            4 => {
-                segments[a & 3] = word >> 32 << 36;
-                continue;
-            }
-            5 => {
-                at += 1;
-                (a & 15, b, value.wrapping_sub(1))
-            }
-            6 | 7 => continue,
-            8..12 => (1, a, segments[(tag & 3) as usize] | (b as u64) << 4),
-            12.. => (2, a, segments[(tag & 3) as usize] | (b as u64) << 4),
-            _ => (0, 0, 0),
-        };
-        let mut why = None;
-        match kind {
-            1 => {
-                count.allocations += 1;
-                match infos.get(id) {
-                    Some(info) if info.node.root != 0 => used[id].0 += 1,
-                    _ => (count.damaged, why) = (count.damaged + 1, Some("no such info")),
-                }
-                if live.insert(address, id as u32).is_some() {
-                    count.duplicates += 1;
-                    why = Some("is live already");
-                }
-            }
-            2 | 3 => {
-                count.frees += 1;
-                count.reallocations += u64::from(kind == 3);
-                match live.remove(&address) {
-                    Some(info) => used.get_mut(info as usize).map_or((), |n| n.1 += 1),
-                    None => {
-                        (count.unknown_frees, why) = (count.unknown_frees + 1, Some("not live"))
-                    }
-                }
-            }
-            4 => {}
-            5 => count.failures += 1,
-            _ => (count.damaged, why) = (count.damaged + 1, Some("begins no record")),
+    damaged.iter().for_each(|what| checker.wrong(what));
+    chunks.sort_by_key(|chunk| (chunk.stream, chunk.number));
+    let mut streams = Vec::new();
+    for chunks in chunks.chunk_by(|a, b| a.stream == b.stream) {
+        if (0..).zip(chunks).any(|(number, chunk)| chunk.number != number) {
+            checker.wrong(&format!("stream {}: a chunk is missing or twice", chunks[0].stream));
         }
-        if let Some(why) = why
-            && count.examples.len() < 10
-        {
-            count.examples.push(format!("word {position}: {word:#018x} {why} ({address:#x})"));
+        checker.count.lost += chunks.iter().map(|chunk| u64::from(chunk.lost)).sum::<u64>();
+        streams.push(Stream {
+            stamp: chunks[0].stamp,
+            chunks: chunks.iter().rev().collect(),
+            fields: Fields::new(&[]),
+            thread: 0,
+            nodes: vec![0],
+        });
+    }
+    let first = |(index, stream): (usize, &Stream)| (stream.stamp, index);
+    let mut order: BTreeSet<(u64, usize)> = streams.iter().enumerate().map(first).collect();
+    while let Some((_, index)) = order.pop_first() {
+        let limit = order.first().copied().unwrap_or((u64::MAX, usize::MAX));
+        if checker.run(&mut streams[index], index, limit) {
+            order.insert((streams[index].stamp, index));
         }
     }
-    for (info, (allocated, freed)) in infos.iter().zip(&used) {
-        let sum = count.by_size.entry(info.size).or_default();
-        *sum = (sum.0 + allocated, sum.1 + freed);
-        *count.by_thread.entry(info.node.root >> 16).or_default() += allocated;
-        count.frames += allocated * u64::from(info.node.depth);
-    }
-    count.by_thread.retain(|_, allocated| *allocated > 0);
-    count.by_size.retain(|_, allocated| allocated.0 > 0);
+    let Checker { mut count, small, .. } = checker;
+    count.by_size.extend((0..).zip(small).filter(|(_, (allocated, _))| *allocated > 0));
     count
 }
 
-/// IDs are given in order, but defined in the order in which threads come to it.
-fn put<T: Default + Clone>(table: &mut Vec<T>, id: usize, value: T) {
-    if table.len() <= id {
-        table.resize(id + 1, T::default());
+impl Checker {
+    fn wrong(&mut self, what: &str) {
+        self.count.damaged += 1;
+        self.example(what);
     }
-    table[id] = value;
+
+    fn by_size(&mut self, size: u64) -> &mut (u64, u64) {
+        const SMALL: u64 = 1 << 16;
+        if size >= SMALL {
+            return self.count.by_size.entry(size).or_default();
+        }
+        self.small.resize(SMALL as usize, (0, 0));
+        &mut self.small[size as usize]
+    }
+
+    fn example(&mut self, what: &str) {
+        if self.count.examples.len() < 10 {
+            self.count.examples.push(what.to_owned());
+        }
+    }
+
+    /// Reads a stream until its stamp is behind `limit`; whether there is more.
+    fn run(&mut self, stream: &mut Stream, index: usize, limit: (u64, usize)) -> bool {
+        loop {
+            match stream.fields.record() {
+                Some(Some(record)) if record[0] == 6 => stream.stamp += record[1],
+                Some(Some(record)) => {
+                    self.take_in(&record, stream);
+                    continue;
+                }
+                rest => {
+                    if rest.is_some() {
+                        self.wrong(&format!("stream {index}: {:?}", stream.fields.position()));
+                    }
+                    let Some(chunk) = stream.chunks.pop() else { return false };
+                    if chunk.stamp < stream.stamp {
+                        self.wrong(&format!("stream {index}: its stamp goes back"));
+                    }
+                    (stream.stamp, stream.thread) = (chunk.stamp, chunk.thread);
+                    stream.fields = Fields::new(&chunk.records);
+                }
+            }
+            if (stream.stamp, index) > limit {
+                return true;
+            }
+        }
+    }
+
+    fn take_in(&mut self, record: &Record, stream: &mut Stream) {
+        match record[..] {
+            [0x80, node, address, size, ..] => {
+                self.count.allocations += 1;
+                *self.count.by_thread.entry(stream.thread.into()).or_default() += 1;
+                let Some(frames) = stream.nodes.get(node as usize).filter(|_| node > 0) else {
+                    return self.wrong(&format!("{:x?}: no such node", &record[..]));
+                };
+                self.count.frames += u64::from(*frames);
+                self.by_size(size).0 += 1;
+                if self.live.insert(address, size).is_some() {
+                    self.count.duplicates += 1;
+                    self.example(&format!("{:x?} is live already", &record[..]));
+                }
+            }
+            [0x40, address, _] | [8, 1 | 3, address] => {
+                self.count.frees += 1;
+                self.count.reallocations += u64::from(record[..2] == [8, 1]);
+                match self.live.remove(&address) {
+                    Some(size) => self.by_size(size).1 += 1,
+                    None => {
+                        self.count.unknown_frees += 1;
+                        self.example(&format!("{:x?} is not live", &record[..]));
+                    }
+                }
+            }
+            [8, 0, _] => self.wrong("a realloc that did not return"),
+            [9, ..] => self.count.failures += 1,
+            [2, thread] => stream.thread = thread as u32,
+            [3] => stream.nodes.truncate(1),
+            [4, up, address] => {
+                let parent = (stream.nodes.len() as u64).checked_sub(up);
+                let parent = parent.and_then(|parent| stream.nodes.get(parent as usize));
+                match parent.copied() {
+                    Some(frames) => stream.nodes.push(frames + u32::from(address > 3)),
+                    None => self.wrong(&format!("{:x?}: no such node", &record[..])),
+                }
+                self.count.definitions += 1;
+            }
+            _ => {}
+        }
+    }
 }

@@ -40,7 +40,7 @@ fn lines(resolved: &Resolved) -> usize {
 }
 
 fn named(paths: &[&PathBuf]) -> Options {
-    Options { programs: paths.iter().map(|path| (*path).clone()).collect(), trace_folder: None }
+    Options { programs: paths.iter().map(|path| (*path).clone()).collect(), ..Options::default() }
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn names_of_a_log_without_module_map_are_looked_for() {
     };
     let full = lines(&resolve(&log(program.to_str().expect("UTF-8")), &Options::default()));
     assert!(full > 30);
-    let in_folder = |name| Options { programs: vec![], trace_folder: Some(folder.path(name)) };
+    let in_folder = |name| Options { trace_folder: Some(folder.path(name)), ..Options::default() };
     assert_eq!(lines(&resolve(&log("sub/p"), &in_folder(""))), full);
     assert_eq!(lines(&resolve(&log("./elsewhere/p"), &in_folder("sub"))), full);
     let mut sites = log("./p");

@@ -1,19 +1,26 @@
 //! What the reader of a report has to know about its trace.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use mtr_format::tail;
+
 use super::Blind;
+use super::faults::{Verdict, double_frees};
 use crate::output::number::counted;
 use crate::profile::Ending;
-use crate::read::Log;
-use crate::replay::{FaultKind, Outcome};
-
-/// Frees of blocks that had been freed before, as far as the trace shows.
-pub(super) fn double_frees(outcome: &Outcome) -> u64 {
-    let faults = outcome.faults.iter().filter(|fault| fault.kind == FaultKind::DoubleFree);
-    faults.map(|fault| fault.count).sum()
-}
+use crate::read::{Damage, Log};
+use crate::replay::Outcome;
 
 /// One sentence for each thing that is missing, odd or not what it seems.
-pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> Vec<String> {
+pub(super) fn of(
+    log: &Log,
+    outcome: &Outcome,
+    verdict: &Verdict,
+    blind: Blind,
+    ending: Ending,
+    status: Option<ExitStatus>,
+) -> Vec<String> {
     let mut notes = Vec::new();
     let (damage, totals) = (&log.damage, &outcome.totals);
     if log.header.start_by_mtrace == Some(true) && log.starts == 0 {
@@ -22,15 +29,25 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
              MTR_START=process (mtr-run --start=process) to trace it from its first allocation."
                 .into(),
         );
+    } else if let Some(name) = &log.header.preceded {
+        notes.push(format!(
+            "Calls of malloc do not reach libmtr.so: {} defines it and stands before libmtr.so. What \
+             it allocates cannot be recorded.",
+            name.display()
+        ));
     } else if log.records == 0 {
-        notes.push("The trace holds no records.".into());
+        let own = " It may have a malloc of its own linked into it, which cannot be traced.";
+        let own = if damage.lost == 0 && log.header.version.is_some() { own } else { "" };
+        notes.push(format!("The trace holds no records.{own}"));
     }
     match ending {
-        Ending::Killed => notes.push(
-            "The program did not end normally (killed, _exit or exec); what is counted as in use \
-             was so at its last record."
-                .into(),
-        ),
+        Ending::Killed => {
+            let how = match status.and_then(|status| status.signal()) {
+                Some(signal) => format!("The program was ended by signal {signal}"),
+                None => "The program ended by a signal, by _exit or by exec".into(),
+            };
+            notes.push(format!("{how}; what is counted as in use was so at its last record."));
+        }
         Ending::Running => {
             notes.push("The program is running; it may free all of this yet.".into())
         }
@@ -43,14 +60,15 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
             counted(totals.failed_bytes, "byte", "bytes"),
         ));
     }
+    if totals.inherited_frees > 0 {
+        notes.push(inherited(totals.inherited_frees));
+    }
     if totals.unknown_frees > 0 {
         let blocks = counted(totals.unknown_frees, "block", "blocks");
         let were = if totals.unknown_frees == 1 { "was" } else { "were" };
         match blind {
             Blind::Never => {}
-            Blind::BeforeFork => {
-                notes.push(format!("{blocks} inherited from the parent process {were} freed."));
-            }
+            Blind::BeforeFork => notes.push(inherited(totals.unknown_frees)),
             Blind::BeforeStart => notes.push(format!(
                 "{blocks} allocated before tracing began (or while it was off) {were} freed."
             )),
@@ -60,8 +78,9 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
             )),
         }
     }
+    bypasses(verdict, &mut notes);
     let again = double_frees(outcome);
-    if again > 0 && damage.lost + damage.malformed >= again {
+    if again > 0 && damage.explains(again) {
         notes.push(format!(
             "{} again; the allocations in between may be among what was lost.",
             counted(again, "address was freed", "addresses were freed"),
@@ -75,10 +94,24 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
         ));
     }
     if damage.lost > 0 {
-        let reason = std::io::Error::from_raw_os_error(damage.lost_errno);
+        notes.push(loss(damage));
+    }
+    if damage.missing > 0 {
         notes.push(format!(
-            "{} could not be written: {reason}.",
-            counted(damage.lost, "record", "records"),
+            "{} of the trace {} missing{}: somebody changed the file, or it could not be written.",
+            counted(damage.missing, "chunk", "chunks"),
+            if damage.missing == 1 { "is" } else { "are" },
+            since(damage.lost_since),
+        ));
+    }
+    if let (children @ 1.., errno) = log.untraced {
+        let reason = match errno {
+            libc::EXDEV => "the root folder was another by then".into(),
+            errno => std::io::Error::from_raw_os_error(errno).to_string(),
+        };
+        notes.push(format!(
+            "{} made by fork could not be traced: {reason}.",
+            counted(children, "child", "children"),
         ));
     }
     if damage.torn > 0 {
@@ -113,5 +146,75 @@ pub(super) fn of(log: &Log, outcome: &Outcome, blind: Blind, ending: Ending) -> 
     if let Some(reason) = &damage.tail_ignored {
         notes.push(format!("The tail beside the trace was not used: {reason}."));
     }
+    if log.streams > 1 {
+        notes.push(
+            "Events of different threads are in order where they have a block in common; else they \
+             may be some microseconds off, and the peak by what was allocated meanwhile."
+                .into(),
+        );
+    }
     notes
 }
+
+/// From when on something is missing; nothing is said of what was from the beginning on.
+fn since(nanoseconds: Option<u64>) -> String {
+    nanoseconds.filter(|time| *time > 0).map_or(String::new(), |since| {
+        let (seconds, rest) = (since / NANOSECONDS, since / 1_000_000 % 1000);
+        format!(" from {seconds}.{rest:03} s after the start on")
+    })
+}
+
+/// What came or went past the library.
+fn bypasses(verdict: &Verdict, notes: &mut Vec<String>) {
+    const WHOSE: &str = "memory of code whose malloc or free is not the program's (RTLD_DEEPBIND, \
+                         dlsym in libc, an allocator of its own)";
+    let Verdict { never_seen, unseen_ends, explained, .. } = *verdict;
+    if never_seen > 0 {
+        notes.push(format!(
+            "{} of blocks that tracing never saw: {WHOSE}.",
+            counted(never_seen, "free", "frees")
+        ));
+    }
+    if unseen_ends > 0 {
+        notes.push(format!(
+            "{} of an address whose block had not been freed as far as the trace shows, so tracing \
+             did not see its end: {WHOSE}.",
+            counted(unseen_ends, "duplicate allocation", "duplicate allocations")
+        ));
+    }
+    if explained > 0 {
+        notes.push(format!(
+            "{} that would be faults if nothing had passed tracing by are not listed.",
+            counted(explained, "free", "frees")
+        ));
+    }
+}
+
+fn inherited(frees: u64) -> String {
+    let were = if frees == 1 { "was" } else { "were" };
+    format!("{} inherited from the parent process {were} freed.", counted(frees, "block", "blocks"))
+}
+
+/// What was not recorded, since when and why.
+fn loss(damage: &Damage) -> String {
+    let records = counted(damage.lost, "record", "records");
+    let are = if damage.lost == 1 { "is" } else { "are" };
+    let since = since(damage.lost_since.filter(|_| damage.missing == 0));
+    match damage.lost_errno {
+        tail::AT_MAX_SIZE => format!(
+            "{records} {are} missing{since}: the trace had reached the size of --max-trace-size \
+             (MTR_MAX_TRACE_SIZE). What is counted is what came before."
+        ),
+        tail::DISK_NEARLY_FULL => format!(
+            "{records} {are} missing{since}: the disk was nearly full. What is counted is what came \
+             before. --keep-free=0 (MTR_KEEP_FREE) goes on until it is full."
+        ),
+        0 => format!("{records} could not be written{since}."),
+        errno => {
+            let reason = std::io::Error::from_raw_os_error(errno);
+            format!("{records} could not be written{since}: {reason}.")
+        }
+    }
+}
+
+const NANOSECONDS: u64 = 1_000_000_000;

@@ -1,18 +1,14 @@
 //! What became of the call sites and call stacks of a trace.
 
-use hashbrown::HashMap;
-
 use crate::profile::{Call, Certainty, Link, Location, Place, StackId, StackNode, Stacks};
 use crate::read::{CallSite, CallSites, SiteId};
 
 /// What a record without a place is called.
 const NOWHERE: &str = "a place that the trace does not state";
 
-/// Call stacks after symbolization. The same stack in several threads is one here.
+/// Call stacks (or call sites) after symbolization.
 pub(super) struct Places {
     pub(super) stacks: Stacks,
-    /// Which of these each stack (or call site) of the trace is; `None` where it is none at all.
-    ids: Vec<Option<StackId>>,
 }
 
 impl Places {
@@ -21,20 +17,19 @@ impl Places {
         let calls = sites.sites.iter().zip(places);
         let calls: Vec<Call> = calls.map(|(site, place)| Call::new(place, stated(site))).collect();
         let are_whole = !sites.stacks.is_empty();
-        let (nodes, ids) = match are_whole {
-            true => without_threads(&sites.stacks),
-            false => {
-                let call = |id| StackNode { parent: None, link: Link::Call(id) };
-                let ids = 0..calls.len() as SiteId;
-                (ids.clone().map(call).collect(), ids.map(Some).collect())
-            }
+        let nodes = match are_whole {
+            true => sites.stacks.clone(),
+            false => (0..calls.len() as SiteId)
+                .map(|id| StackNode { parent: None, link: Link::Call(id) })
+                .collect(),
         };
-        Places { stacks: Stacks { calls, nodes, are_whole }, ids }
+        Places { stacks: Stacks { calls, nodes, are_whole } }
     }
 
-    /// The stack that an event refers to.
+    /// The stack that an event refers to; `None` where the trace does not say.
     pub(super) fn stack(&self, id: SiteId) -> Option<StackId> {
-        self.ids.get(id as usize).copied().flatten()
+        let node = self.stacks.nodes.get(id as usize)?;
+        (node.link != Link::Unknown).then_some(id)
     }
 
     /// The frame that names a stack: its call, and its index there.
@@ -59,27 +54,6 @@ impl Places {
         let place = Place { certainty: Certainty::Unresolved, ..Place::default() };
         Location { place, stated: stated.into(), stack }
     }
-}
-
-/// The stacks without the roots that name a thread, and what became of each.
-fn without_threads(stacks: &[StackNode]) -> (Vec<StackNode>, Vec<Option<StackId>>) {
-    let mut index = HashMap::new();
-    let (mut nodes, mut ids) = (Vec::new(), Vec::with_capacity(stacks.len()));
-    for node in stacks {
-        let id = match node.link {
-            Link::Thread(_) | Link::Unknown => None,
-            link => {
-                let parent = node.parent.and_then(|parent| ids.get(parent as usize).copied()?);
-                let node = StackNode { parent, link };
-                Some(*index.entry(node).or_insert_with(|| {
-                    nodes.push(node);
-                    (nodes.len() - 1) as StackId
-                }))
-            }
-        };
-        ids.push(id);
-    }
-    (nodes, ids)
 }
 
 /// A call site as the trace states it.

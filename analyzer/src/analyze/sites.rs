@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::places::Places;
-use crate::profile::{Amount, Certainty, Location, Site, SiteStack, StackId};
+use crate::profile::{Amount, Site, SiteStack, StackId};
 use crate::read::SiteId;
 use crate::replay::{Outcome, SiteTotals};
 
@@ -24,7 +24,7 @@ pub(super) fn grouped(outcome: &Outcome, places: &Places) -> Vec<Site> {
         let known = frame.and_then(|frame| by_frame.get(&frame).copied());
         let at = known.unwrap_or_else(|| {
             let location = places.location(id as SiteId);
-            *index.entry(key(&location)).or_insert_with(|| {
+            *index.entry(location.key()).or_insert_with(|| {
                 sites.push(Site { location, ..Site::default() });
                 sites.len() - 1
             })
@@ -53,23 +53,4 @@ fn add(totals: &SiteTotals, [allocated, peak, live]: [&mut Amount; 3]) {
     add(allocated, totals.bytes, totals.allocs);
     add(peak, totals.peak_bytes, totals.peak_blocks);
     add(live, totals.live_bytes, totals.live_blocks);
-}
-
-/// What tells one allocation site from another: module, function, file, and line or address.
-fn key(location: &Location) -> impl std::hash::Hash + Eq + use<> {
-    let place = &location.place;
-    match location.frame() {
-        Some(frame) => (
-            place.module.clone(),
-            frame.function.clone().unwrap_or_default(),
-            frame.file.clone(),
-            // Without a line, the address is all that tells two places apart.
-            frame.line.map_or(place.svma, |line| Some(line.into())),
-        ),
-        None => {
-            let unresolved = place.certainty == Certainty::Unresolved;
-            let stated = if unresolved { location.stated.clone() } else { String::new() };
-            (place.module.clone(), stated, None, place.svma)
-        }
-    }
 }

@@ -1,11 +1,11 @@
 use super::*;
-use crate::profile::Certainty;
+use crate::profile::{AllocatedBy, Certainty, FaultKind};
 use crate::read::CallSite;
 use crate::read::Holes;
 use crate::read::compact::{self, writer::Writer};
 use crate::read::mtrace_text::read_from;
 use crate::symbolize::{Frame, Place};
-use mtr_format::compact::word::{Family, NOT_TAKEN};
+use mtr_format::compact::op::{Family, FreeKind, NOT_TAKEN};
 
 /// The profile of a trace with this text, every place resolved by `resolve`.
 fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
@@ -15,7 +15,7 @@ fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
     let input = text.as_bytes();
     let log = read_from(input, path, 4096, Holes::AreLosses, |e| replay.event(e)).unwrap();
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+    profile(path, &log, replay.finish(), Resolved { places, ..Resolved::default() }, &[], None)
 }
 
 fn unresolved(_: &CallSite) -> Place {
@@ -53,6 +53,9 @@ fn a_free_of_an_unknown_block_is_a_fault_only_when_all_was_recorded() {
     let free = "= Start\n@ ./t:[0x1] - 0x10\n";
     let whole = "# mtr log 1\n# start process\n";
     assert_eq!(profile_of(&format!("{whole}{free}"), unresolved).faults.len(), 1);
+    let went_on = profile_of(&format!("{whole}{free}# exit\n"), unresolved);
+    assert_eq!(went_on.faults, []);
+    assert!(went_on.notes.iter().any(|n| n.starts_with("1 free of blocks that")), "{went_on:?}");
     for head in ["", "# mtr log 1\n# start mtrace\n", &format!("{whole}# parent 1 - p\n")] {
         let profile = profile_of(&format!("{head}{free}"), unresolved);
         assert_eq!(profile.faults, []);
@@ -64,6 +67,21 @@ fn a_free_of_an_unknown_block_is_a_fault_only_when_all_was_recorded() {
 fn a_double_free_is_always_a_fault() {
     let profile = profile_of("+ 0x10 0x10\n- 0x10\n- 0x10\n", unresolved);
     assert_eq!(profile.faults[0].kind, FaultKind::DoubleFree);
+}
+
+#[test]
+fn what_passed_tracing_by_explains_what_looks_like_faults() {
+    let whole = "# mtr log 1\n# start process\n= Start\n";
+    let lines = "+ 0x100 0x10\n+ 0x100 0x20\n- 0x100\n- 0x100\n+ 0x200 0x40\n- 0x210\n";
+    let profile = profile_of(&format!("{whole}{lines}# exit\n"), unresolved);
+    assert_eq!(profile.faults, []);
+    let notes = profile.notes.join("\n");
+    assert!(notes.contains("1 duplicate allocation of an address"), "{notes}");
+    assert!(notes.contains("2 frees that would be faults"), "{notes}");
+    // Where the process ended at one, that one is.
+    let profile = profile_of(&format!("{whole}{lines}"), unresolved);
+    let kinds: Vec<_> = profile.faults.iter().map(|fault| fault.kind).collect();
+    assert_eq!(kinds, [FaultKind::DoubleFree, FaultKind::InteriorFree]);
 }
 
 #[test]
@@ -94,11 +112,10 @@ fn what_is_missing_makes_a_trace_incomplete() {
 
 /// The profile of a compact trace in which each address is a function of its own: those at
 /// 0x7f... of a libc, the others of the program.
-fn profile_of_words(trace: &Writer) -> Profile {
+fn profile_of_trace(trace: &Writer) -> Profile {
     let mut replay = Replay::new(Order::Kept);
-    let (path, bytes) = (Path::new("t.mtr"), trace.bytes());
-    let holes = Holes::AreLosses;
-    let log = compact::read_from(&bytes[..], path, 4096, holes, |e| replay.event(e)).unwrap();
+    let path = Path::new("t.mtr");
+    let log = compact::read_from(&trace.chunks(), path, |e| replay.event(e)).unwrap();
     let resolve = |site: &CallSite| Place {
         module: site.module.map(|id| log.sites.modules[id as usize].path.clone()),
         svma: site.address,
@@ -111,20 +128,20 @@ fn profile_of_words(trace: &Writer) -> Profile {
         certainty: Certainty::Stated,
     };
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, notes: vec![] }, &[])
+    profile(path, &log, replay.finish(), Resolved { places, ..Resolved::default() }, &[], None)
 }
 
 #[test]
 fn the_site_of_a_stack_is_its_first_frame_outside_the_runtimes() {
     let mut trace = Writer::new();
-    let direct = trace.stack(1, &[0x401001, 0x401100]);
-    let through_libc = trace.stack(1, &[0x7f0000000002, 0x401001, 0x401200]);
-    let only_libc = trace.stack(1, &[0x7f0000000003, 0x7f0000000004]);
+    let direct = trace.stack(&[0x401001, 0x401100]);
+    let through_libc = trace.stack(&[0x7f0000000002, 0x401001, 0x401200]);
+    let only_libc = trace.stack(&[0x7f0000000003, 0x7f0000000004]);
     for (ptr, node) in [(0x10, direct), (0x20, through_libc), (0x30, only_libc)] {
         let info = trace.info(node, ptr, Family::Malloc);
         trace.alloc(info, ptr);
     }
-    let profile = profile_of_words(&trace);
+    let profile = profile_of_trace(&trace);
     let sites: Vec<_> = profile
         .sites
         .iter()
@@ -136,24 +153,42 @@ fn the_site_of_a_stack_is_its_first_frame_outside_the_runtimes() {
 #[test]
 fn the_same_stack_in_two_threads_is_one() {
     let mut trace = Writer::new();
-    for thread in [1, 2] {
-        let node = trace.stack(thread, &[0x401001, 0x401100]);
+    for stream in [0, 1] {
+        let node = trace.stream(stream).stack(&[0x401001, 0x401100]);
         let info = trace.info(node, 8, Family::Malloc);
-        trace.alloc(info, thread << 4);
+        trace.alloc(info, (stream as u64 + 1) << 4);
     }
-    let profile = profile_of_words(&trace);
+    let profile = profile_of_trace(&trace);
     assert_eq!(profile.sites.len(), 1);
     assert_eq!(profile.sites[0].stacks.len(), 1);
     assert_eq!(profile.sites[0].stacks[0].live, Amount { bytes: 16, blocks: 2 });
 }
 
 #[test]
+fn mismatched_frees_are_claimed_only_where_nothing_excuses_them() {
+    let faults = |head: &str| {
+        let mut trace = Writer::new();
+        trace.text(head.as_bytes());
+        let array = trace.stack(&[0x401001, 0x401100]);
+        let info = trace.info(array, 8, Family::NewArray);
+        trace.alloc(info, 0x10).free_by(0x10, FreeKind::Delete).text(b"# exit\n");
+        profile_of_trace(&trace).faults
+    };
+    let standard = faults("# start process\n# operators standard\n");
+    let [fault] = &standard[..] else { panic!("{standard:?}") };
+    let (allocated, freed) = (AllocatedBy::NewArray, FreeKind::Delete);
+    assert_eq!(fault.kind, FaultKind::MismatchedFree { allocated, freed });
+    assert_eq!((fault.count, fault.size, fault.ptr), (1, Some(8), 0x10));
+    assert_eq!(faults("# start process\n"), []);
+}
+
+#[test]
 fn a_stack_that_was_not_taken_has_a_name() {
     let mut trace = Writer::new();
-    let node = trace.stack(1, &[NOT_TAKEN]);
+    let node = trace.stack(&[NOT_TAKEN]);
     let info = trace.info(node, 8, Family::Malloc);
-    trace.alloc(info, 0x10).free(0, 0x10).free(0, 0x10);
-    let profile = profile_of_words(&trace);
+    trace.alloc(info, 0x10).free(0x10).free(0x10);
+    let profile = profile_of_trace(&trace);
     assert!(profile.sites[0].location.stated.starts_with("a signal handler"));
     let fault = &profile.faults[0];
     assert_eq!((fault.kind, fault.line), (FaultKind::DoubleFree, 3));
@@ -163,11 +198,40 @@ fn a_stack_that_was_not_taken_has_a_name() {
 #[test]
 fn faults_at_the_same_places_are_one_whatever_led_there() {
     let mut trace = Writer::new();
-    let frees = [0x401100, 0x401200].map(|caller| trace.stack(1, &[0x401001, caller]));
-    let info = trace.info(frees[0], 8, Family::Malloc);
-    for node in frees {
-        trace.alloc(info, 0x10).free(frees[0], 0x10).free(node, 0x10);
+    for caller in [0x401100, 0x401200] {
+        let node = trace.stack(&[0x401001, caller]);
+        let info = trace.info(node, 8, Family::Malloc);
+        trace.alloc(info, 0x10).free(0x10).free(0x10);
     }
-    let faults = profile_of_words(&trace).faults;
+    let faults = profile_of_trace(&trace).faults;
     assert_eq!((faults.len(), faults[0].count, faults[0].line), (1, 2, 3));
+}
+
+#[test]
+fn a_chunk_that_is_missing_makes_a_trace_incomplete_and_explains_any_fault() {
+    let mut trace = Writer::new();
+    let node = trace.stack(&[0x401001]);
+    let info = trace.info(node, 8, Family::Malloc);
+    trace.end_chunk();
+    trace.time = 1_500_000_000;
+    trace.alloc(info, 0x10).free(0x10).free(0x10).end_chunk();
+    trace.alloc(info, 0x20).end_chunk().free(0x20);
+    let whole = profile_of_trace(&trace);
+    assert!(!whole.incomplete && whole.faults.len() == 1, "{:?}", whole.notes);
+    trace.end_chunk().chunks.remove(2);
+    let profile = profile_of_trace(&trace);
+    assert!(profile.incomplete && profile.faults.is_empty());
+    let note = profile.notes.iter().find(|note| note.starts_with("1 chunk of")).unwrap();
+    assert!(note.contains("is missing from 1.500 s after the start on"), "{note}");
+}
+
+#[test]
+fn only_of_several_threads_it_is_said_how_exact_their_order_is() {
+    let mut trace = Writer::new();
+    let has_note = |trace: &Writer| {
+        profile_of_trace(trace).notes.iter().any(|note| note.contains("different threads"))
+    };
+    assert!(!has_note(&trace));
+    trace.stream(1).free(0x10);
+    assert!(has_note(&trace));
 }

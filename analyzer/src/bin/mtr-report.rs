@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use mtr_analyzer::cli::report::{Files, ReportOptions, report_all};
+use mtr_analyzer::cli::report::{Files, ReportOptions, report_all, report_merged};
 use mtr_analyzer::cli::{mtrace, mtrace_log};
 
 /// Report what a traced program allocated, still held at its end and freed wrongly.
@@ -26,6 +26,9 @@ struct Arguments {
     /// log that this script reads
     #[arg(long, value_enum, default_value_t = Format::Text, env = "MTR_FORMAT")]
     format: Format,
+    /// Report all traces as one: the processes of a run together, each event once
+    #[arg(long, env = "MTR_MERGE")]
+    merge: bool,
     /// Exit with 3 when a trace is incomplete
     #[arg(long, env = "MTR_STRICT")]
     strict: bool,
@@ -85,8 +88,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
         return Ok(if failed.get() { FAILED } else { left.into() });
     }
-    let found = report_all(&files, &arguments.report.text(), &mut out, |error| fail(error))
-        .context("cannot write the report")?;
+    let options = arguments.report.text();
+    let found = match arguments.merge {
+        true => report_merged(&files, &options, &mut out, |error| fail(error)),
+        false => report_all(&files, &options, &mut out, |error| fail(error)),
+    };
+    let found = found.context("cannot write the report")?;
     Ok(match arguments.report.error_exitcode {
         _ if failed.get() => FAILED,
         _ if arguments.strict && found.incomplete => INCOMPLETE,

@@ -2,10 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -36,6 +36,9 @@ struct Arguments {
     /// Write over a trace that another run left
     #[arg(long, env = "MTR_FORCE")]
     force: bool,
+    /// Record whole call stacks, or the caller of each allocation only
+    #[arg(long, value_enum, env = "MTR_STACKS")]
+    stacks: Option<Stacks>,
     /// What switches tracing on: the first allocation, or the program's own mtrace()
     #[arg(long, value_enum, env = "MTR_START")]
     start: Option<Start>,
@@ -45,11 +48,30 @@ struct Arguments {
     /// Addresses in the trace: as in the process, or relative to their module
     #[arg(long, value_enum, env = "MTR_ADDRESSES")]
     addresses: Option<Addresses>,
+    /// End a trace when it has this size (K, M, G for KiB, MiB, GiB); what comes later is counted
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "MTR_MAX_TRACE_SIZE")]
+    max_trace_size: Option<u64>,
+    /// End a trace when the disk has no more than this left; 0 goes on until it is full
+    /// [default: 64M, or 5 % of a small disk]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "MTR_KEEP_FREE")]
+    keep_free: Option<u64>,
     #[command(flatten)]
     report: ReportOptions,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
+}
+
+/// A number of bytes, times 1024 for each step of a K, M or G behind it.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number.ok_or_else(|| "expected a number, or one with K, M or G behind it".into())
 }
 
 /// What is written when nothing else is asked for.
@@ -92,6 +114,12 @@ enum YesNo {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Stacks {
+    Full,
+    Caller,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Addresses {
     Absolute,
     Relative,
@@ -128,6 +156,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     {
         anyhow::bail!("{} exists already; --force writes over it", fixed.display());
     }
+    let report_file = match &arguments.report_file {
+        Some(path) => Some(open_report(path).with_context(|| path.display().to_string())?),
+        None => None,
+    };
     let library = library::unpack().context("libmtr.so cannot be unpacked")?;
     let id = new_id();
     let mut command = Command::new(&path);
@@ -140,7 +172,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     };
     let pid = running.pid();
-    let status = child::shell_status(running.wait().context("cannot wait for the program")?);
+    let ended = running.wait().context("cannot wait for the program")?;
+    let status = child::shell_status(ended);
     let session = collect(&template, id, pid);
     if session.program.is_none() && session.others.is_empty() {
         complain(&format!(
@@ -150,7 +183,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         ));
         return Ok(if status == 0 { OURS } else { status });
     }
-    match report(arguments, &session) {
+    match report(arguments, &session, ended, report_file) {
         Ok(true) => Ok(arguments.report.error_exitcode.unwrap_or(status)),
         Ok(false) => Ok(status),
         Err(error) if status != 0 => {
@@ -185,9 +218,21 @@ fn prepare(
     if arguments.trace_children == YesNo::No {
         command.env("MTR_TRACE_CHILDREN", "no");
     }
+    let sizes =
+        [("MTR_MAX_TRACE_SIZE", arguments.max_trace_size), ("MTR_KEEP_FREE", arguments.keep_free)];
+    for (name, size) in sizes {
+        if let Some(size) = size {
+            command.env(name, size.to_string());
+        }
+    }
     match arguments.start {
         Some(Start::Process) => command.env("MTR_START", "process"),
         Some(Start::Mtrace) => command.env("MTR_START", "mtrace"),
+        None => command,
+    };
+    match arguments.stacks {
+        Some(Stacks::Full) => command.env("MTR_STACKS", "full"),
+        Some(Stacks::Caller) => command.env("MTR_STACKS", "caller"),
         None => command,
     };
     match arguments.addresses {
@@ -197,15 +242,31 @@ fn prepare(
     };
 }
 
+/// Opens the file for the report. What it holds stays there until there is a report.
+fn open_report(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(path)
+}
+
 /// Reports and says whether there are findings.
-fn report(arguments: &Arguments, session: &Session) -> anyhow::Result<bool> {
-    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match &arguments.report_file {
-        Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
+fn report(
+    arguments: &Arguments,
+    session: &Session,
+    ended: ExitStatus,
+    file: Option<File>,
+) -> anyhow::Result<bool> {
+    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match file {
+        Some(file) => {
+            // A pipe or a terminal has no length.
+            if file.metadata().is_ok_and(|found| found.is_file()) {
+                file.set_len(0).context("cannot write the report")?;
+            }
+            Box::new(file)
+        }
         None => Box::new(io::stderr()),
     });
     let mut error = None;
     let options = arguments.report.text();
-    let found = session::report(session, &options, &mut out, |failed| {
+    let found = session::report(session, ended, &options, &mut out, |failed| {
         error = Some(failed.to_string());
     })
     .context("cannot write the report")?;

@@ -46,7 +46,7 @@ pub fn run(programs: &[PathBuf], log: &Path, out: &mut impl Write) -> Result<boo
     };
     let mut script = Script::new();
     let trace = Opened::open(log).map_err(Stop::Log)?;
-    if trace.is_compact {
+    if trace.chunks().is_some() {
         let each = |line: &[u8]| script.line(line, out, &mut place);
         mtrace_log::convert(log, &mut EachLine { line: Vec::new(), each })?;
     } else {
@@ -117,8 +117,11 @@ type Lines = HashMap<Identity, Vec<u8>>;
 /// names in the log are escaped.
 fn resolved(programs: &[PathBuf], log: &Path) -> Result<(Lines, bool), Error> {
     let read::Log { sites, header, .. } = read::read(log, |_| {})?;
-    let options =
-        Options { programs: programs.to_vec(), trace_folder: log.parent().map(Path::to_path_buf) };
+    let options = Options {
+        programs: programs.to_vec(),
+        trace_folder: log.parent().map(Path::to_path_buf),
+        ..Options::default()
+    };
     let places = symbolize::resolve(&sites, &options).places;
     let lines = sites.sites.into_iter().zip(places).filter_map(|(site, place)| {
         let frame = place.frames.first()?;

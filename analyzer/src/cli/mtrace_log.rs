@@ -17,13 +17,10 @@ use crate::read::{Event, Opened, StackId};
 
 /// Writes the trace at `path` as a log. One that is a log already stays as it is.
 pub fn convert(path: &Path, out: &mut impl Write) -> Result<(), Stop> {
-    let mut trace = Opened::open(path).map_err(Stop::Log)?;
-    if !trace.is_compact {
-        return copy(trace, path, out);
-    }
-    let holes = trace.holes();
+    let trace = Opened::open(path).map_err(Stop::Log)?;
+    let Some(chunks) = trace.chunks() else { return copy(trace, path, out) };
     let mut writer = Writer { out, line: Vec::new() };
-    let mut log = read_items(trace.input(), path, CHUNK, holes, |item, stacks| match item {
+    let mut log = read_items(chunks, path, |item, stacks| match item {
         Item::Event(event) => writer.event(event, stacks).map_err(Stop::Out),
         Item::Line(line) => writer.line(line).map_err(Stop::Out),
     })?;
@@ -63,9 +60,8 @@ impl<W: Write> Writer<'_, W> {
     /// A `#` or `=` line.
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
         match Meta::parse(line) {
-            Ok(Meta::TraceVersion(version)) => writeln!(self.out, "# mtr log {version}"),
-            // A log always has them, and positions in the parent's are other ones.
-            Ok(Meta::FreesStacks) => Ok(()),
+            Ok(Meta::TraceVersion(_)) => writeln!(self.out, "# mtr log 1"),
+            // Positions in the parent's log are other ones.
             Ok(Meta::Parent { pid, path, .. }) => {
                 write!(self.out, "# parent {pid} - ")?;
                 self.out.write_all(path)?;
@@ -117,7 +113,7 @@ impl<W: Write> Writer<'_, W> {
 #[cfg(test)]
 mod tests {
     use hashbrown::HashMap;
-    use mtr_format::compact::word::{Family, LongKind};
+    use mtr_format::compact::op::{Family, Outcome as Came};
 
     use super::*;
     use crate::read::compact::writer::Writer as Trace;
@@ -132,18 +128,17 @@ mod tests {
 
     fn sample() -> Trace {
         let mut trace = Trace::new();
-        let main = trace.stack(4711, &[0x401136, 0x401200]);
-        let other = trace.stack(4712, &[0x401136, 0x401300]);
-        let unknown = trace.stack(1, &[0x9999_0000]);
-        let infos: Vec<u32> = [(main, 100), (other, 0x40), (unknown, 0)]
-            .map(|(node, size)| trace.info(node, size, Family::Malloc))
-            .to_vec();
+        let main = trace.stack(&[0x401136, 0x401200]);
+        let other = trace.stack(&[0x401136, 0x401300]);
+        let unknown = trace.stack(&[0x9999_0000]);
+        let infos = [(main, 100), (other, 0x40), (unknown, 0)]
+            .map(|(node, size)| trace.info(node, size, Family::Malloc));
         let moved = trace.info(main, 300, Family::Realloc);
         trace.alloc(infos[0], 0x4052a0).alloc(infos[1], 0x405300).alloc(infos[2], 0x405400);
-        trace.long(LongKind::ReallocOld, main, 0x4052a0).alloc(moved, 0x405500);
-        trace.long(LongKind::Failed, infos[0], 0).long(LongKind::Failed, moved, 0x405500);
-        trace.free(0, 0x405300).free(main, 0x405300);
-        trace.text(b"# frees stacks\n# lost 2 28\n# exit\n");
+        trace.realloc(Came::Ended, 0x4052a0).alloc(moved, 0x405500);
+        trace.failed(infos[0], 0).realloc(Came::Unchanged, 0x405500).failed(moved, 0x405500);
+        trace.free(0x405300).free(0x405300).realloc(Came::Freed, 0x405400);
+        trace.text(b"# lost 2 28\n# exit\n");
         trace
     }
 
@@ -157,12 +152,13 @@ mod tests {
 @ ./t\\040x:[0x401136] + 0x4052a0 0x64
 @ ./t\\040x:[0x401136] + 0x405300 0x40
 @ [0x99990000] + 0x405400 0
-@ ./t\\040x:[0x401136] < 0x4052a0
+< 0x4052a0
 @ ./t\\040x:[0x401136] > 0x405500 0x12c
 @ ./t\\040x:[0x401136] + (nil) 0x64
 @ ./t\\040x:[0x401136] ! 0x405500 0x12c
 - 0x405300
-@ ./t\\040x:[0x401136] - 0x405300
+- 0x405300
+- 0x405400
 # lost 2 28
 # exit
 ";

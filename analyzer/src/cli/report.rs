@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 use crate::analyze::analyze;
 use crate::error::Error;
 use crate::output::text;
+use crate::profile::Profile;
+use crate::profile::merge::merge;
 use crate::read::sniff::{Kind, sniff};
 use crate::read::tail;
 
@@ -134,6 +136,16 @@ pub struct Found {
     pub incomplete: bool,
 }
 
+impl Found {
+    /// What one profile says.
+    pub fn of(profile: &Profile) -> Found {
+        Found {
+            findings: profile.totals.live_blocks > 0 || !profile.faults.is_empty(),
+            incomplete: profile.incomplete,
+        }
+    }
+}
+
 /// Reports every trace, one after another. The error of a trace is handed to `failed`; that of
 /// `out` ends it.
 pub fn report_all(
@@ -150,11 +162,35 @@ pub fn report_all(
         match analyze(trace, *kind, &files.programs) {
             Ok(profile) => {
                 text::write(&profile, options, out)?;
-                found.findings |= profile.totals.live_blocks > 0 || !profile.faults.is_empty();
-                found.incomplete |= profile.incomplete;
+                let Found { findings, incomplete } = Found::of(&profile);
+                found.findings |= findings;
+                found.incomplete |= incomplete;
             }
             Err(error) => failed(&error),
         }
+    }
+    out.flush()?;
+    Ok(found)
+}
+
+/// Reports all traces as one: their processes together.
+pub fn report_merged(
+    files: &Files,
+    options: &text::Options,
+    out: &mut impl Write,
+    mut failed: impl FnMut(&Error),
+) -> io::Result<Found> {
+    let mut profiles = Vec::new();
+    for (trace, kind) in &files.traces {
+        match analyze(trace, *kind, &files.programs) {
+            Ok(profile) => profiles.push(profile),
+            Err(error) => failed(&error),
+        }
+    }
+    let mut found = Found::default();
+    if let Some(profile) = merge(profiles) {
+        text::write(&profile, options, out)?;
+        found = Found::of(&profile);
     }
     out.flush()?;
     Ok(found)

@@ -3,46 +3,59 @@
 use std::env;
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitStatus;
 
 use super::quote::quoted;
-use super::report::{Files, Found, report_all};
+use super::report::Found;
+use crate::analyze::analyze_ended;
 use crate::error::Error;
 use crate::launch::session::{Session, Trace};
-use crate::output::number::{counted, thousands};
-use crate::output::text;
+use crate::output::number::counted;
+use crate::output::{processes, text};
+use crate::profile::{Ending, Part};
 use crate::read::{self, sniff::Kind};
 use crate::replay::{Order, Replay};
 
 /// Processes besides the program that are shown with a line of their own.
 const SHOWN: usize = 5;
 
-/// Writes the program's report, a line for each of the largest other processes, and the command
+/// Writes the report of the program, which ended with that status, a line for each of the largest other processes, and the command
 /// that looks closer.
 pub fn report(
     session: &Session,
+    ended: ExitStatus,
     options: &text::Options,
     out: &mut impl Write,
     mut failed: impl FnMut(&Error),
 ) -> io::Result<Found> {
     session.failed.iter().for_each(&mut failed);
-    let traces = session.program.iter().map(|trace| (trace.path.clone(), Kind::OurLog)).collect();
-    let files = Files { traces, ..Files::default() };
-    let found = report_all(&files, options, out, &mut failed)?;
-    if !session.others.is_empty() {
-        let count = counted(session.others.len() as u64, "other process", "other processes");
-        writeln!(
-            out,
-            "\n{count} or earlier image{}:\n",
-            if session.others.len() == 1 { "" } else { "s" }
-        )?;
-        for trace in session.others.iter().take(SHOWN) {
-            match line_of(trace) {
-                Ok(line) => writeln!(out, "  {line}")?,
+    let mut found = Found::default();
+    if let Some(trace) = &session.program {
+        match analyze_ended(&trace.path, Kind::OurLog, &[], Some(ended)) {
+            Ok(profile) => {
+                text::write(&profile, options, out)?;
+                found = Found::of(&profile);
+            }
+            Err(error) => failed(&error),
+        }
+    }
+    let program = session.program.as_ref().map(|trace| trace.pid);
+    let (images, others): (Vec<_>, Vec<_>) =
+        session.others.iter().partition(|trace| Some(trace.pid) == program);
+    let titles = [
+        (images, "earlier image of this process, before an exec", "earlier images of this process"),
+        (others, "other process", "other processes"),
+    ];
+    for (traces, one, many) in titles.into_iter().filter(|(traces, ..)| !traces.is_empty()) {
+        writeln!(out, "\n{}:\n", counted(traces.len() as u64, one, many))?;
+        for trace in traces.iter().take(SHOWN) {
+            match part(trace) {
+                Ok(part) => writeln!(out, "  {}", processes::line(&part, text::WIDTH - 2))?,
                 Err(error) => failed(&error),
             }
         }
-        if session.others.len() > SHOWN {
-            writeln!(out, "  ... and {} with smaller traces", session.others.len() - SHOWN)?;
+        if traces.len() > SHOWN {
+            writeln!(out, "  ... and {} with smaller traces", traces.len() - SHOWN)?;
         }
     }
     if let Some(trace) = session.program.as_ref().or(session.others.first()) {
@@ -54,21 +67,18 @@ pub fn report(
     Ok(found)
 }
 
-/// Program, process and numbers of one trace.
-fn line_of(trace: &Trace) -> Result<String, Error> {
+/// What one line says of a trace.
+fn part(trace: &Trace) -> Result<Part, Error> {
     let mut replay = Replay::new(Order::Kept);
     let log = read::read(&trace.path, |event| replay.event(event))?;
-    let totals = replay.finish().totals;
-    let program = log.header.program.unwrap_or_default();
-    let name = program.file_name().unwrap_or(trace.path.as_os_str());
-    Ok(format!(
-        "{} (pid {}): {} allocs, in use at exit: {} bytes in {} blocks",
-        name.display().to_string().escape_debug(),
-        trace.pid,
-        thousands(totals.allocs),
-        thousands(totals.live_bytes),
-        thousands(totals.live_blocks),
-    ))
+    Ok(Part {
+        trace: trace.path.clone(),
+        program: log.header.program,
+        arguments: log.header.arguments,
+        pid: Some(trace.pid),
+        ending: if log.running { Ending::Running } else { Ending::Exited },
+        totals: replay.finish().totals,
+    })
 }
 
 /// `mtr-report` as it can be typed: by name where the shell finds it, else beside `mtr-run`.

@@ -4,9 +4,35 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Signals that ask a program to end. They are meant for the traced program, not for us.
 const PASSED_ON: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
+/// What std changes before main() runs, as it was before.
+static SIGPIPE_BEFORE: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+static CLOSED_BEFORE: AtomicU8 = AtomicU8::new(0);
+
+/// Runs before std's own preparations, which ignore SIGPIPE and open /dev/null for each of the first
+/// three descriptors that is closed.
+extern "C" fn remember() {
+    // SAFETY: all zeros is a valid sigaction, a struct of integers.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: with NULL for the new action, sigaction only stores into the live `action`.
+    if unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action) } == 0 {
+        SIGPIPE_BEFORE.store(action.sa_sigaction, Ordering::Relaxed);
+    }
+    for fd in 0..3 {
+        // SAFETY: F_GETFD has no preconditions.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            CLOSED_BEFORE.fetch_or(1 << fd, Ordering::Relaxed);
+        }
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static REMEMBER: extern "C" fn() = remember;
 
 /// The kernel sent it itself: with the signals above, on behalf of the terminal, and then to every
 /// process of the foreground group.
@@ -18,7 +44,8 @@ pub struct Running {
     signals: libc::sigset_t,
 }
 
-/// Starts `command` with the signal mask and dispositions that we were started with.
+/// Starts `command` with the signal mask, the dispositions and the standard descriptors that we were
+/// started with.
 pub fn start(mut command: Command) -> io::Result<Running> {
     let mut signals = empty_set();
     let mut before = empty_set();
@@ -33,10 +60,14 @@ pub fn start(mut command: Command) -> io::Result<Running> {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL)
     };
     let restore = move || {
-        // SAFETY: both calls are async-signal-safe, as the child of a fork needs; `before` is a
+        // SAFETY: these calls are async-signal-safe, as the child of a fork needs; `before` is a
         // copy of its own.
         unsafe {
             libc::signal(libc::SIGCHLD, chld);
+            libc::signal(libc::SIGPIPE, SIGPIPE_BEFORE.load(Ordering::Relaxed));
+            for fd in (0..3).filter(|fd| CLOSED_BEFORE.load(Ordering::Relaxed) & 1 << fd != 0) {
+                libc::close(fd);
+            }
             libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
         }
         Ok(())
@@ -67,6 +98,11 @@ impl Running {
             // SAFETY: sigwaitinfo has filled it; all zeros is valid besides.
             let info = unsafe { info.assume_init() };
             if info.si_code == SI_KERNEL && self.is_in_our_group() {
+                continue;
+            }
+            // What the program sends to its parent, or to its group and so to itself, is not for it.
+            // SAFETY: a signal that a process has sent has this field.
+            if info.si_code == libc::SI_USER && unsafe { info.si_pid() } as u32 == self.pid() {
                 continue;
             }
             // SAFETY: the child has not been waited for, so the process ID is its own still.

@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::sanitizer;
+
 /// Why a program is not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -102,7 +104,12 @@ fn check(path: &Path, depth: u32) -> Result<(), Refusal> {
     }
     if front.starts_with(b"\x7fELF") {
         return match elf(&file, &front) {
-            Ok(()) => Ok(()),
+            Ok(()) => match sanitizer::of(&file) {
+                Some(name) => {
+                    untraceable(&format!("it was built with {name}, which has its own malloc"))
+                }
+                None => Ok(()),
+            },
             Err(reason) => untraceable(&reason),
         };
     }

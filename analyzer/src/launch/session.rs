@@ -115,7 +115,7 @@ mod tests {
         };
         write("mtr.a.5.mtrace", "00000000000000ff", 5);
         let mut compact = Writer::default();
-        compact.text(b"# mtr trace 1\n# id 06\n# session 00000000000000ff\n# pid 6\n");
+        compact.text(b"# mtr trace 2\n# id 06\n# session 00000000000000ff\n# pid 6\n");
         fs::write(folder.path().join("mtr.b.6.mtr"), compact.bytes()).unwrap();
         write("mtr.a.7.mtrace", "00000000000000fe", 7);
         fs::write(folder.path().join("notes.txt"), "hello").unwrap();

@@ -1,12 +1,14 @@
 //! The report for a terminal of 80 columns.
 
+mod faults; // what was done wrongly
 mod place; // a place and the call stack that led to it
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::number::{counted, thousands};
-use crate::profile::{Amount, Ending, Fault, FaultKind, Profile, Site, SiteStack, StackId};
+use super::processes;
+use crate::profile::{Amount, Ending, Profile, Site, SiteStack, StackId};
 
 /// By what the allocation sites are ordered, largest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,14 +56,14 @@ impl Default for Options {
 }
 
 /// Columns of a line that can be broken.
-const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 
 /// Writes the report of one trace.
 pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
     header(profile, options, out)?;
     summary(profile, out)?;
     sites(profile, options, out)?;
-    faults(profile, options, out)?;
+    faults::write(profile, options, out)?;
     if !profile.notes.is_empty() {
         writeln!(out, "\nNotes:\n")?;
         for note in &profile.notes {
@@ -73,6 +75,9 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
 
 /// Program, process, trace.
 fn header(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    if !profile.parts.is_empty() {
+        return processes::list(&profile.parts, options.top, out);
+    }
     let command = match &profile.arguments[..] {
         [] => profile.program.as_deref().map(|program| shown(program, options)),
         arguments => Some(arguments.iter().map(|a| printable(a)).collect::<Vec<_>>().join(" ")),
@@ -231,55 +236,6 @@ fn held_in(Amount { bytes, blocks }: Amount) -> String {
     format!("{} in {}", counted(bytes, "byte", "bytes"), counted(blocks, "block", "blocks"))
 }
 
-/// The faults.
-fn faults(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    if profile.faults.is_empty() {
-        return Ok(());
-    }
-    let all = profile.faults.iter().map(|fault| fault.count).sum();
-    writeln!(out, "\n{}:\n", counted(all, "fault", "faults"))?;
-    for fault in profile.faults.iter().take(options.top) {
-        let Fault { kind, count, ptr, line, .. } = fault;
-        let what = match kind {
-            FaultKind::DoubleFree => "Double free of",
-            FaultKind::UnknownFree => "Free of an address that was never allocated,",
-            FaultKind::DuplicateAlloc => "Duplicate allocation of a live address,",
-        };
-        let unit = if profile.is_compact { "event" } else { "line" };
-        write!(out, "  {what} {ptr:#x} ({unit} {} of the trace", thousands(*line))?;
-        match count {
-            1 => writeln!(out, ")")?,
-            count => writeln!(out, ", {} times)", thousands(*count))?,
-        }
-        let by = if *kind == FaultKind::DuplicateAlloc { "by" } else { "freed by" };
-        let first = "first freed by";
-        let roles = [
-            (by, Some(&fault.by)),
-            (first, fault.freed.as_ref()),
-            ("allocated by", fault.allocated.as_ref()),
-        ];
-        let width = roles.iter().filter(|(_, at)| at.is_some()).map(|(role, _)| role.len()).max();
-        let width = width.unwrap_or(0);
-        for (role, at) in roles {
-            if let Some(at) = at {
-                let first = format!("    {role:width$} ");
-                let others = " ".repeat(first.len());
-                let lead = place::Lead { first: &first, others: &others };
-                place::write(at, at.stack, &profile.stacks, lead, options, out)?;
-            }
-        }
-    }
-    if profile.faults.len() > options.top {
-        writeln!(
-            out,
-            "  ... and {} at other places (--top {} shows all)",
-            counted((profile.faults.len() - options.top) as u64, "fault", "faults"),
-            profile.faults.len()
-        )?;
-    }
-    Ok(())
-}
-
 /// A path as the reader would type it.
 fn shown(path: &Path, options: &Options) -> String {
     use std::os::unix::ffi::OsStrExt;
@@ -288,7 +244,7 @@ fn shown(path: &Path, options: &Options) -> String {
 }
 
 /// A name in which nothing can move the cursor: it comes from the traced program.
-fn printable(name: &[u8]) -> String {
+pub(super) fn printable(name: &[u8]) -> String {
     let escape = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
         false => c.to_string(),
@@ -297,7 +253,7 @@ fn printable(name: &[u8]) -> String {
 }
 
 /// The front of a text that is too long for `width` columns.
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     match text.chars().count() > width {
         true => text.chars().take(width.saturating_sub(3)).chain("...".chars()).collect(),
         false => text.into(),

@@ -60,7 +60,14 @@ pub fn is_operator_new(function: &str) -> bool {
     function.starts_with("operator new(") || function.starts_with("operator new[](")
 }
 
-fn is_runtime_module(path: &Path) -> bool {
+/// Whether a module is the runtime of C++.
+pub fn is_cpp_runtime(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ["libstdc++.so", "libc++.so", "libc++abi.so"].iter().any(|front| name.starts_with(front))
+}
+
+/// Whether a module is a runtime, by the name of its file.
+pub fn is_runtime_module(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Of "libc.so.6", and of "libc-2.31.so" as it was before.
     let end = name.find(".so").unwrap_or(name.len());

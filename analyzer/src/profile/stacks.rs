@@ -77,7 +77,7 @@ impl Stacks {
                 Link::Cut => (Some(Step::Cut), 0),
                 Link::Ended => (Some(Step::Ended), 0),
                 Link::NotTaken => (Some(Step::NotTaken), 0),
-                Link::Thread(_) | Link::Unknown => (None, SiteId::MAX),
+                Link::Unknown => (None, SiteId::MAX),
             };
             let call = self.calls.get(call_id as usize).filter(|_| mark.is_none());
             let count = call.map_or(0, |call| call.place.frames.len().max(1));

@@ -31,8 +31,10 @@ pub struct Header {
     /// Recording waits for the program's own mtrace() (`true`) or begins with the first
     /// allocation (`false`).
     pub start_by_mtrace: Option<bool>,
-    /// The frees of a compact trace carry stacks.
-    pub frees_have_stacks: bool,
+    /// The module that takes calls of malloc before they can be recorded.
+    pub preceded: Option<PathBuf>,
+    /// new and delete are those of a C++ runtime or an allocator, and nobody else's.
+    pub standard_operators: bool,
     /// Process ID and log of the parent, after fork.
     pub parent: Option<(u32, PathBuf)>,
     /// Log of the image before this one, after exec.
@@ -64,7 +66,8 @@ impl Header {
                 self.arguments =
                     words.split(|b| *b == b' ').map(|word| unescape(word).collect()).collect();
             }
-            Meta::FreesStacks => self.frees_have_stacks = true,
+            Meta::Preceded(name) => first(&mut self.preceded, || Some(path(name))),
+            Meta::StandardOperators => self.standard_operators = true,
             Meta::StartByMtrace(by) => first(&mut self.start_by_mtrace, || Some(by)),
             Meta::Parent { pid, path: log, .. } => {
                 first(&mut self.parent, || Some((u32::try_from(pid).ok()?, path(log))));

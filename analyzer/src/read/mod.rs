@@ -1,22 +1,23 @@
 //! Bytes of a trace -> events and call sites.
 
+mod front; // the first bytes of a file
 pub mod sniff; // which kind of file
 pub mod tail; // what its process had not written out
-pub mod source; // log and tail as one stream of bytes
+pub mod source; // log and tail as one sequence of bytes
 pub mod lines; // bytes -> lines
 pub mod header; // what the `#` lines say of the process
 mod module_map; // and of what was loaded where
 mod intern; // place -> call site
 pub mod trace; // a trace of either format, and reading one
 pub mod mtrace_text; // lines -> events and call sites
-pub mod compact; // words -> events and call stacks
+pub mod compact; // chunks -> events and call stacks
 mod ahead; // reading on a thread of its own
 pub mod liveness; // whether the process still runs
 
 use std::path::PathBuf;
 
 pub use ahead::read_ahead;
-pub use trace::{BadLine, Damage, Event, Holes, Log, Opened, read};
+pub use trace::{BadLine, By, Damage, Event, Holes, Log, Opened, read};
 
 /// A module as a trace states it (`# module` lines).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +96,6 @@ pub struct StackNode {
 /// One link of a call stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Link {
-    /// The root of the stacks of the thread with this ID; no frame.
-    Thread(u32),
     /// A call.
     Call(SiteId),
     /// Frames were left out here: the stack is deeper than the limit.

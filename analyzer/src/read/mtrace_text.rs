@@ -8,7 +8,7 @@ use mtr_format::text::meta::Meta;
 
 use super::intern::Interner;
 use super::lines::{self, RawLine};
-use super::trace::{BadLine, Event, Holes, Log};
+use super::trace::{BadLine, By, Event, Holes, Log};
 use super::{Addressing, CallSites};
 use crate::error::Error;
 
@@ -50,6 +50,9 @@ pub fn read_from(
             RawLine { bytes, after_gap: false, .. } => Line::parse(bytes),
             RawLine { bytes, torn, .. } => {
                 let parsed = Line::parse_after_gap(bytes);
+                // Somebody truncated the log while it was written: its front is gone.
+                let is_front = matches!(parsed, Line::Meta(Meta::Version(_)));
+                let torn = torn || raw.number == 1 && !is_front;
                 // A rest that is no line by itself is what a gap left of one.
                 let rest = matches!(parsed, Line::Malformed { .. });
                 log.damage.torn += u64::from(torn || rest);
@@ -60,7 +63,7 @@ pub fn read_from(
             Line::Record { place, op } => {
                 let site = interner.site(place, op);
                 log.records += 1;
-                each(Event::Record { op, site, line: raw.number });
+                each(Event::Record { op, site, thread: 0, line: raw.number, by: By::Unknown });
             }
             Line::Unpublished { ptr } => each(Event::Unpublished { ptr }),
             Line::Blank => {}

@@ -1,14 +1,13 @@
 //! What kind of file this is, by its first bytes.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use mtr_format::compact::decode::is_trace;
+use mtr_format::compact::chunk;
 use mtr_format::tail as layout;
 use mtr_format::text::decode::Line;
 
-use super::tail;
+use super::{compact, front, tail};
 use crate::error::Error;
 
 /// A kind of file that the commands know.
@@ -33,9 +32,6 @@ impl Kind {
     }
 }
 
-/// Bytes looked at.
-const FRONT: u64 = 64 << 10;
-
 /// Lines looked at: a fork can tear those at the front of a glibc log.
 const LINES: usize = 20;
 
@@ -51,8 +47,7 @@ pub fn sniff(path: &Path) -> Result<Kind, Error> {
             false => Ok(Kind::GlibcLog),
         };
     }
-    let mut front = Vec::new();
-    file.take(FRONT).read_to_end(&mut front).map_err(unreadable)?;
+    let front = front::of(&file).map_err(unreadable)?;
     match kind_of(&front) {
         Ok(kind) => Ok(kind),
         // All that a killed process recorded may be in its tail still.
@@ -79,13 +74,15 @@ fn kind_of(front: &[u8]) -> Result<Kind, &'static str> {
     if front.starts_with(b"\x7fELF") {
         return Ok(Kind::Program);
     }
-    if front.starts_with(&layout::MAGIC) {
+    if front.starts_with(&layout::MAGIC) || front.starts_with(&layout::MAGIC2) {
         return Ok(Kind::Tail);
     }
     if let Some((_, found)) = OTHERS.iter().find(|(magic, _)| front.starts_with(magic)) {
         return Err(found);
     }
-    if is_trace(front) {
+    // A later version is a trace, too; reading it says what is needed.
+    let is_newer = chunk::version_of(front).is_some_and(|version| version > chunk::VERSION);
+    if is_newer || compact::id_of(front).is_some() {
         return Ok(Kind::CompactTrace);
     }
     let text = &front[front.iter().take_while(|b| **b == 0).count()..];
@@ -120,7 +117,13 @@ mod tests {
         assert_eq!(kind_of(b"# mtr log 1\n"), Ok(Kind::OurLog));
         assert_eq!(kind_of(b"\0\0\0# mtr log 1\n"), Ok(Kind::OurLog));
         assert_eq!(kind_of(&Writer::new().bytes()), Ok(Kind::CompactTrace));
+        assert_eq!(
+            kind_of(&[&[0; 640][..], &Writer::new().bytes()].concat()),
+            Ok(Kind::CompactTrace)
+        );
+        assert_eq!(kind_of(b"mtr\x03 and whatever it has"), Ok(Kind::CompactTrace));
         assert_eq!(kind_of(b"MTRTAIL1\0\0"), Ok(Kind::Tail));
+        assert_eq!(kind_of(b"MTRTAIL2\0\0"), Ok(Kind::Tail));
         assert_eq!(kind_of(b"= Start\n"), Ok(Kind::GlibcLog));
         assert_eq!(kind_of(b"@ ./t:[0x1157] + 0x10 0x20\n"), Ok(Kind::GlibcLog));
         assert_eq!(kind_of(b"+ 0x10 0x20\n"), Ok(Kind::GlibcLog));

@@ -1,19 +1,22 @@
 //! A trace of either format: its events, and what is left when they have been handed out.
 
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use mtr_format::compact::decode::is_trace;
+use mtr_format::compact::chunk;
+use mtr_format::compact::decode::Request;
+use mtr_format::compact::op::FreeKind;
 use mtr_format::text::decode::Op;
 use mtr_format::text::meta::Meta;
 
+use super::compact::{self, Bytes, Chunks};
 use super::header::Header;
 use super::source::Source;
-use super::{CallSites, SiteId, compact, lines, mtrace_text, tail};
+use super::tail::{self, Beside, Slots};
+use super::{CallSites, SiteId, front, lines, mtrace_text};
 use crate::error::Error;
-
-/// Bytes that tell the two formats apart.
-const FRONT: u64 = 4096;
 
 /// What happened, in the order of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +27,12 @@ pub enum Event {
         op: Op,
         /// Who did it: a call site, or, in a trace with call stacks, a [`super::StackId`].
         site: SiteId,
+        /// TID of the thread, 0 where the trace does not say.
+        thread: u32,
         /// Line of the log, or number of the event in a compact trace, counted from 1.
         line: u64,
+        /// The function that was called.
+        by: By,
     },
     /// The time at which what follows happened.
     Time {
@@ -42,6 +49,17 @@ pub enum Event {
         /// The block.
         ptr: u64,
     },
+}
+
+/// The function that made a record, where the trace says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The trace does not say.
+    Unknown,
+    /// It allocated a block.
+    Alloc(Request),
+    /// It freed one.
+    Free(FreeKind),
 }
 
 /// A line that could not be read.
@@ -68,12 +86,29 @@ pub struct Damage {
     pub torn: u64,
     /// The last line or record was cut, and is not counted.
     pub cut: bool,
+    /// Chunks of a compact trace that are missing.
+    pub missing: u64,
     /// Records that the process could not write.
     pub lost: u64,
-    /// Why it could not.
+    /// Why it could not: an errno, or one of the values that docs/log-format.md adds.
     pub lost_errno: i32,
+    /// Nanoseconds from the start of the log to the first of them, where it is stated.
+    pub lost_since: Option<u64>,
     /// Why the tail beside the log was not used.
     pub tail_ignored: Option<String>,
+}
+
+impl Damage {
+    /// Whether there were records that nobody can see.
+    pub fn hides_records(&self) -> bool {
+        let counts = [self.malformed, self.torn, self.lost, self.missing];
+        counts.iter().any(|count| *count > 0) || self.tail_ignored.is_some()
+    }
+
+    /// Whether so many records could be missing. How many a missing chunk had is not known.
+    pub fn explains(&self, records: u64) -> bool {
+        self.missing > 0 || self.lost.saturating_add(self.malformed) >= records
+    }
 }
 
 /// A log that has been read, but for its events.
@@ -85,8 +120,10 @@ pub struct Log {
     pub header: Header,
     /// Its call sites and modules.
     pub sites: CallSites,
-    /// Number of lines, or of words.
+    /// Number of lines; 0 for a compact trace.
     pub lines: u64,
+    /// Number of streams of a compact trace: of threads at once, about.
+    pub streams: u64,
     /// Number of records.
     pub records: u64,
     /// `= Start` lines.
@@ -95,6 +132,8 @@ pub struct Log {
     pub ended: bool,
     /// `# exit` was seen.
     pub exited: bool,
+    /// Children made by fork that could not be traced, and why the first was not.
+    pub untraced: (u64, i32),
     /// The process was running when the log was opened.
     pub running: bool,
     /// A tail lies beside it: the process runs, or did not end normally.
@@ -116,13 +155,21 @@ pub enum Holes {
 /// A trace that has been opened and not read yet.
 #[derive(Debug)]
 pub struct Opened {
-    source: Source,
-    /// Its first bytes, which have been read to tell its format.
-    front: Vec<u8>,
-    /// It is a compact trace.
-    pub is_compact: bool,
+    content: Content,
     /// Its process was running when it was opened.
     pub is_running: bool,
+    /// What only its tail knows: a tail is there, why it was not used, and what was lost.
+    tail: (bool, Option<String>, Loss),
+}
+
+/// Records lost, the first errno, and when that was.
+type Loss = (u64, i32, Option<u64>);
+
+#[derive(Debug)]
+enum Content {
+    /// A log, and its first bytes, which have been read to tell what it is.
+    Log(Source, Vec<u8>),
+    Trace(Chunks),
 }
 
 impl Opened {
@@ -130,34 +177,116 @@ impl Opened {
     pub fn open(path: &Path) -> Result<Opened, Error> {
         // Asked before it is opened: a process that ends meanwhile ran at the moment it shows.
         let is_running = tail::head(path).is_ok_and(|head| head.is_running());
-        let mut source = Source::open(path)?;
-        let mut front = Vec::new();
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_CLOEXEC)
+            .open(path)
+            .map_err(|source| Error::Open { path: path.into(), source })?;
         let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
-        // A pipe cannot be read twice.
-        (&mut source).take(FRONT).read_to_end(&mut front).map_err(unreadable)?;
-        Ok(Opened { source, is_compact: is_trace(&front), front, is_running })
+        if !file.metadata().map_err(unreadable)?.is_file() {
+            let content = of_pipe(file, path)?;
+            return Ok(Opened { content, is_running: false, tail: (false, None, (0, 0, None)) });
+        }
+        let front = front::of(&file).map_err(unreadable)?;
+        refuse_newer(&front, path)?;
+        let beside = tail::beside(path, &file, is_running).map_err(unreadable)?;
+        let (blocks, slots, ignored) = match beside {
+            Beside::Nothing => (None, None, None),
+            Beside::Other(reason) => (None, None, Some(reason)),
+            Beside::Log(blocks, _) => (Some(blocks), None, None),
+            Beside::Trace(slots, _) => (None, Some(slots), None),
+        };
+        let lost = match (&blocks, &slots) {
+            (Some(tail), _) => (tail.lost, tail.lost_errno, tail.lost_since),
+            (_, Some(tail)) => (tail.lost, tail.lost_errno, tail.lost_since),
+            _ => (0, 0, None),
+        };
+        let tail = (blocks.is_some() || slots.is_some(), ignored, lost);
+        let id = slots.as_ref().map(|slots| slots.id).or_else(|| compact::id_of(&front));
+        let content = match id {
+            Some(id) => {
+                let bytes = Bytes::File(file);
+                let slots = slots.unwrap_or_default();
+                Content::Trace(Chunks::find(bytes, id, slots).map_err(unreadable)?)
+            }
+            None => {
+                let source = Source::of_file(file, blocks.unwrap_or_default());
+                Content::Log(source.map_err(unreadable)?, Vec::new())
+            }
+        };
+        Ok(Opened { content, is_running, tail })
     }
 
-    /// Its bytes.
-    pub fn input(&mut self) -> impl Read {
-        self.front.as_slice().chain(&mut self.source)
+    /// The chunks of a compact trace; `None` for a log.
+    pub fn chunks(&self) -> Option<&Chunks> {
+        match &self.content {
+            Content::Trace(chunks) => Some(chunks),
+            Content::Log(..) => None,
+        }
     }
 
-    /// What a hole in it means.
+    /// The bytes of a log.
+    pub fn input(&mut self) -> Box<dyn Read + '_> {
+        match &mut self.content {
+            Content::Log(source, front) => Box::new(front.as_slice().chain(source)),
+            Content::Trace(_) => Box::new(io::empty()),
+        }
+    }
+
+    /// What a hole in a log means.
     pub fn holes(&self) -> Holes {
         if self.is_running { Holes::AreTheEnd } else { Holes::AreLosses }
     }
 
-    /// Adds to a log that was read from [`Opened::input`] what only its tail knows.
+    /// Adds to a log or trace that was read what only its tail knows.
     pub fn complete(&self, log: &mut Log) {
         log.running = self.is_running;
-        let (lost, errno) = self.source.lost();
-        if lost > log.damage.lost {
-            log.damage.lost = lost;
-            log.damage.lost_errno = errno;
+        let (had_tail, ignored, (lost, errno, since)) = &self.tail;
+        if *lost > log.damage.lost {
+            log.damage.lost = *lost;
+            log.damage.lost_errno = *errno;
+            log.damage.lost_since = since.or(log.damage.lost_since);
         }
-        log.damage.tail_ignored = self.source.tail_ignored().map(String::from);
-        log.had_tail = self.source.had_tail();
+        log.damage.tail_ignored = ignored.clone();
+        log.had_tail = *had_tail;
+    }
+}
+
+/// A pipe or the like: it can be read once, from its beginning.
+fn of_pipe(mut file: File, path: &Path) -> Result<Content, Error> {
+    let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
+    let (mut front, mut is_behind_hole) = (Vec::new(), false);
+    loop {
+        (&mut file).take(front::FRONT as u64).read_to_end(&mut front).map_err(unreadable)?;
+        if front.is_empty() || front.iter().any(|byte| *byte != 0) {
+            break;
+        }
+        is_behind_hole = true;
+        front.clear();
+    }
+    refuse_newer(&front, path)?;
+    if let Some(id) = compact::id_of(&front) {
+        file.read_to_end(&mut front).map_err(unreadable)?;
+        let chunks = Chunks::find(Bytes::Memory(front), id, Slots::default());
+        return Ok(Content::Trace(chunks.map_err(unreadable)?));
+    }
+    if is_behind_hole {
+        // One NUL stands for all of them.
+        front.insert(0, 0);
+    }
+    Ok(Content::Log(Source::of_pipe(file), front))
+}
+
+/// A trace of a later version is refused by its name: nothing in it can be relied on.
+fn refuse_newer(front: &[u8], path: &Path) -> Result<(), Error> {
+    match chunk::version_of(front) {
+        Some(version) if version > chunk::VERSION => Err(Error::NewerVersion {
+            path: path.into(),
+            line: 1,
+            found: version.into(),
+            newest: chunk::VERSION.into(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -165,10 +294,10 @@ impl Opened {
 /// reads what was certain at one moment.
 pub fn read(path: &Path, each: impl FnMut(Event)) -> Result<Log, Error> {
     let mut trace = Opened::open(path)?;
-    let (is_compact, holes, chunk) = (trace.is_compact, trace.holes(), lines::CHUNK);
-    let mut log = match is_compact {
-        true => compact::read_from(trace.input(), path, chunk, holes, each)?,
-        false => mtrace_text::read_from(trace.input(), path, chunk, holes, each)?,
+    let holes = trace.holes();
+    let mut log = match trace.chunks() {
+        Some(chunks) => compact::read_from(chunks, path, each)?,
+        None => mtrace_text::read_from(trace.input(), path, lines::CHUNK, holes, each)?,
     };
     trace.complete(&mut log);
     Ok(log)
@@ -178,10 +307,12 @@ impl Log {
     /// Takes in a `#` line.
     pub(super) fn state(&mut self, meta: Meta<'_>) {
         match meta {
-            Meta::Lost { records, errno } => {
+            Meta::Lost { records, errno, since } => {
                 self.damage.lost = records;
                 self.damage.lost_errno = errno as i32;
+                self.damage.lost_since = since.filter(|_| records > 0);
             }
+            Meta::Untraced { children, errno } => self.untraced = (children, errno as i32),
             Meta::Exit => self.exited = true,
             _ => {}
         }

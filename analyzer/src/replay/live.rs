@@ -24,11 +24,18 @@ pub(super) struct Live {
     held: Vec<(u64, Option<Block>)>,
     /// Blocks whose free was announced but never recorded.
     announced: Vec<u64>,
+    /// How often [`Live::around`] was asked.
+    searches: usize,
 }
 
 /// Most blocks held for a `!`. More than that many reallocs at once means that `>` lines are
 /// missing.
 const MOST_HELD: usize = 4096;
+
+/// Searches for the block around an address.
+const MOST_SEARCHES: usize = 1000;
+/// Most bytes in front of an address in which its block is looked for.
+const FARTHEST: u64 = 1 << 16;
 
 impl Live {
     /// Adds a block and returns the one that was live at that address.
@@ -40,6 +47,22 @@ impl Live {
     #[inline]
     pub(super) fn remove(&mut self, ptr: u64) -> Option<Block> {
         self.blocks.remove(&ptr)
+    }
+
+    /// The block that an address lies inside of, and where it begins. Blocks are not sorted, so all
+    /// addresses in front are tried that one could begin at; after many questions none is answered.
+    pub(super) fn around(&mut self, ptr: u64) -> Option<(u64, Block)> {
+        self.searches += 1;
+        if self.searches > MOST_SEARCHES {
+            return None;
+        }
+        let starts = (ptr.saturating_sub(FARTHEST)..ptr).rev().filter(|start| start % 8 == 0);
+        let mut blocks = starts.filter_map(|start| Some((start, *self.blocks.get(&start)?)));
+        blocks.next().filter(|(start, block)| ptr - start < block.size)
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.blocks.keys().copied()
     }
 
     pub(super) fn len(&self) -> u64 {

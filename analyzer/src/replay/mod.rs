@@ -2,6 +2,7 @@
 //!
 //! Memory is bounded by the live blocks and the call sites, never by the length of the trace.
 
+mod ends; // which functions ended the blocks of a call site
 mod faults; // double frees, frees of unknown blocks, duplicate allocations
 mod live; // what is allocated at the moment
 mod peak; // the moment of most live bytes
@@ -9,15 +10,17 @@ mod recent; // what was freed a short while ago
 mod sites; // the same numbers for every call site
 mod totals; // what memcheck's HEAP SUMMARY counts
 
+use hashbrown::HashSet;
 use mtr_format::text::decode::Op;
 
-pub use faults::{Fault, FaultKind};
+pub use ends::{End, Families};
+pub use faults::{AllocatedBy, Fault, FaultKind, Inside, is_at_end};
 pub use live::Block;
 pub use peak::Peak;
 pub use sites::SiteTotals;
 pub use totals::Totals;
 
-use crate::read::{Event, SiteId};
+use crate::read::{By, Event, SiteId};
 use faults::Faults;
 use live::Live;
 use recent::Recent;
@@ -42,6 +45,11 @@ pub struct Replay {
     peak: Peak,
     sites: Sites,
     faults: Faults,
+    ends: Vec<End>,
+    /// Line of the last record.
+    line: u64,
+    /// Blocks that the process has from its parent and has not freed, where they are known.
+    inherited: Option<HashSet<u64>>,
 }
 
 /// What a replay found out.
@@ -55,6 +63,12 @@ pub struct Outcome {
     pub sites: Vec<SiteTotals>,
     /// What was done wrongly, in order of first appearance.
     pub faults: Vec<Fault>,
+    /// For each call site and each function that ended blocks of it, the first such end.
+    pub ends: Vec<End>,
+    /// Line of the last record.
+    pub last_line: u64,
+    /// The blocks that the process had from its parent were known.
+    pub knows_inherited: bool,
 }
 
 impl Replay {
@@ -68,14 +82,29 @@ impl Replay {
             peak: Peak::default(),
             sites: Sites::default(),
             faults: Faults::default(),
+            ends: Vec::new(),
+            line: 0,
+            inherited: None,
         }
+    }
+
+    /// The process has these blocks from its parent: to free one is no fault.
+    pub fn inherit(&mut self, blocks: HashSet<u64>) {
+        self.inherited = Some(blocks);
+    }
+
+    /// All blocks that a child would have from this process now.
+    pub fn into_live(self) -> HashSet<u64> {
+        let mut live = self.inherited.unwrap_or_default();
+        live.extend(self.live.addresses());
+        live
     }
 
     /// Takes in one event.
     #[inline]
     pub fn event(&mut self, event: Event) {
-        let (op, site, line) = match event {
-            Event::Record { op, site, line } => (op, site, line),
+        let (op, site, line, by) = match event {
+            Event::Record { op, site, line, by, .. } => (op, site, line, by),
             Event::Unpublished { ptr } => return self.live.announce(ptr),
             Event::Time { nanoseconds } => return self.peak.go_on(nanoseconds),
             Event::Resident { bytes } => {
@@ -83,18 +112,19 @@ impl Replay {
                 return;
             }
         };
+        self.line = line;
         match op {
             Op::Alloc { ptr: 0, size } => self.totals.fail(size),
-            Op::Alloc { ptr, size } => self.begin(ptr, Block { size, site }, line),
+            Op::Alloc { ptr, size } => self.begin(ptr, Block { size, site }, line, by),
             // `! PTR 0` is how glibc before 2.18 wrote a realloc(p, 0) that freed.
             Op::Free { ptr } | Op::ReallocFailed { ptr, size: 0 } => {
                 if ptr != 0 {
-                    self.end(ptr, site, line);
+                    self.end(ptr, site, line, by);
                 }
             }
             Op::ReallocFrom { ptr: 0 } => {}
             Op::ReallocFrom { ptr } => {
-                let block = self.end(ptr, site, line);
+                let block = self.end(ptr, site, line, By::Unknown);
                 self.live.hold(ptr, block);
             }
             Op::ReallocTo { ptr: 0, size } => {
@@ -103,7 +133,7 @@ impl Replay {
             }
             Op::ReallocTo { ptr, size } => {
                 self.live.release();
-                self.begin(ptr, Block { size, site }, line);
+                self.begin(ptr, Block { size, site }, line, by);
             }
             Op::ReallocFailed { ptr, size } => {
                 self.totals.fail(size);
@@ -117,18 +147,21 @@ impl Replay {
 
     /// A block begins.
     #[inline]
-    fn begin(&mut self, ptr: u64, block: Block, line: u64) {
+    fn begin(&mut self, ptr: u64, block: Block, line: u64, by: By) {
         self.totals.begin(block.size);
+        if let Some(inherited) = &mut self.inherited {
+            inherited.remove(&ptr);
+        }
         if let Some(old) = self.live.insert(ptr, block) {
             self.duplicate(ptr, old, block, line);
         }
-        self.sites.begin(&block, &self.peak);
+        self.sites.begin(&block, by, &self.peak);
         self.peak.raise(block.size, line);
     }
 
     /// A block ends; returns it when it was live.
     #[inline]
-    fn end(&mut self, ptr: u64, site: SiteId, line: u64) -> Option<Block> {
+    fn end(&mut self, ptr: u64, site: SiteId, line: u64, by: By) -> Option<Block> {
         if self.faults.is_owed(ptr, line) {
             // The free that should have stood before the reuse. The reuse stays live.
             self.totals.late_frees += 1;
@@ -140,6 +173,11 @@ impl Replay {
         };
         self.totals.frees += 1;
         self.sites.end(&block, &self.peak);
+        if let By::Free(kind) = by
+            && self.sites.is_first(&block, kind)
+        {
+            self.ends.push(End { allocated: block.site, size: block.size, kind, ptr, line, site });
+        }
         self.peak.lower(block.size);
         self.recent.remember(ptr, block.site, site, line);
         Some(block)
@@ -168,12 +206,22 @@ impl Replay {
     /// The end of a block that is not live.
     #[cold]
     fn unknown(&mut self, ptr: u64, site: SiteId, line: u64) {
+        if self.inherited.as_mut().is_some_and(|inherited| inherited.remove(&ptr)) {
+            self.totals.inherited_frees += 1;
+            return;
+        }
         match self.recent.find(ptr) {
             Some(freed) => self.faults.double_free(ptr, freed, site, line),
-            None => {
-                self.totals.unknown_frees += 1;
-                self.faults.unknown_free(ptr, site, line);
-            }
+            None => match self.live.around(ptr) {
+                Some((start, block)) => {
+                    let inside = Inside { start, size: block.size };
+                    self.faults.interior_free(ptr, inside, block.site, site, line);
+                }
+                None => {
+                    self.totals.unknown_frees += 1;
+                    self.faults.unknown_free(ptr, site, line);
+                }
+            },
         }
     }
 
@@ -188,7 +236,10 @@ impl Replay {
         self.totals.live_blocks = self.live.len();
         let sites = self.sites.finish(&self.peak);
         self.peak.blocks = sites.iter().map(|site| site.peak_blocks).sum();
-        Outcome { totals: self.totals, peak: self.peak, sites, faults: self.faults.finish() }
+        let (faults, last_line) = (self.faults.finish(self.line), self.line);
+        let (totals, peak, ends) = (self.totals, self.peak, self.ends);
+        let knows_inherited = self.inherited.is_some();
+        Outcome { totals, peak, sites, faults, ends, last_line, knows_inherited }
     }
 }
 

@@ -1,5 +1,12 @@
 use super::*;
+use mtr_format::compact::op::{Family, FreeKind};
 use proptest::prelude::*;
+
+use mtr_format::compact::decode::Request;
+
+fn record(op: Op, site: SiteId, line: u64) -> Event {
+    Event::Record { op, site, thread: 0, line, by: By::Unknown }
+}
 
 /// Replays lines of a log without places; the site is the number in front of the colon.
 fn replay_in(order: Order, lines: &[&str]) -> Outcome {
@@ -10,7 +17,7 @@ fn replay_in(order: Order, lines: &[&str]) -> Outcome {
         let line = number as u64 + 1;
         match mtr_format::text::decode::Line::parse(text.trim().as_bytes()) {
             mtr_format::text::decode::Line::Record { op, .. } => {
-                replay.event(Event::Record { op, site, line });
+                replay.event(record(op, site, line));
             }
             other => panic!("{text}: {other:?}"),
         }
@@ -96,8 +103,51 @@ fn a_free_of_an_address_never_seen_is_unknown() {
 }
 
 #[test]
+fn a_free_of_an_unknown_address_is_a_fault_only_at_the_end() {
+    let begins: Vec<String> = (1..=200).map(|i| format!("0: + {:#x} 0x8", i * 16)).collect();
+    let lines = |behind: usize| {
+        let lines = std::iter::once("1: - 0xffff0").chain(begins.iter().map(String::as_str));
+        lines.take(behind + 1).collect::<Vec<_>>()
+    };
+    assert_eq!(replay(&lines(100)).faults.len(), 1);
+    let outcome = replay(&lines(101));
+    assert_eq!((outcome.faults.len(), outcome.totals.unknown_frees), (0, 1));
+}
+
+#[test]
+fn a_free_inside_of_a_block_names_the_block() {
+    let outcome = replay(&["0: + 0x1000 0x100", "0: + 0x2000 0x10", "1: - 0x1040", "1: - 0x2010"]);
+    let [interior, unknown] = outcome.faults[..] else { panic!("{:?}", outcome.faults) };
+    assert_eq!(interior.kind, FaultKind::InteriorFree);
+    assert_eq!((interior.site, interior.allocated), (1, Some(0)));
+    assert_eq!(interior.inside, Some(Inside { start: 0x1000, size: 0x100 }));
+    assert_eq!(unknown.kind, FaultKind::UnknownFree);
+    assert_eq!((outcome.totals.live_blocks, outcome.totals.unknown_frees), (2, 1));
+}
+
+#[test]
+fn the_functions_that_end_the_blocks_of_a_site_are_counted_and_the_first_end_is_kept() {
+    let mut replay = Replay::new(Order::Kept);
+    let mut line = 0;
+    let mut event = |op, by| {
+        line += 1;
+        replay.event(Event::Record { op, site: 3, thread: 0, line, by });
+    };
+    for kind in [FreeKind::Delete, FreeKind::Delete, FreeKind::Free, FreeKind::Unknown] {
+        event(Op::Alloc { ptr: 0x10, size: 8 }, By::Alloc(Request::MALLOC));
+        event(Op::Free { ptr: 0x10 }, By::Free(kind));
+    }
+    let outcome = replay.finish();
+    assert_eq!(outcome.sites[3].ended_by, [1, 2, 0]);
+    assert!(outcome.sites[3].families.are_among(&[Family::Malloc]));
+    assert!(!outcome.sites[3].families.are_among(&[Family::New]));
+    let ends: Vec<_> = outcome.ends.iter().map(|end| (end.kind, end.line, end.size)).collect();
+    assert_eq!(ends, [(FreeKind::Delete, 2, 8), (FreeKind::Free, 6, 8)]);
+}
+
+#[test]
 fn freeing_nothing_is_nothing() {
-    assert_eq!(replay(&["1: - (nil)"]), Outcome::default());
+    assert_eq!(replay(&["1: - (nil)"]), Outcome { last_line: 1, ..Outcome::default() });
 }
 
 #[test]
@@ -121,7 +171,7 @@ fn a_free_that_glibc_wrote_behind_the_reuse_is_no_fault() {
 #[test]
 fn an_announced_free_may_have_happened() {
     let mut replay = Replay::new(Order::Kept);
-    let begin = |line| Event::Record { op: Op::Alloc { ptr: 0x10, size: 8 }, site: 0, line };
+    let begin = |line| record(Op::Alloc { ptr: 0x10, size: 8 }, 0, line);
     replay.event(begin(1));
     replay.event(Event::Unpublished { ptr: 0x10 });
     replay.event(begin(3));
@@ -147,7 +197,7 @@ fn any_events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec((ops, 0u32..4), 0..60).prop_map(|calls| {
         let ops =
             calls.into_iter().flat_map(|(ops, site)| ops.into_iter().map(move |op| (op, site)));
-        (1..).zip(ops).map(|(line, (op, site))| Event::Record { op, site, line }).collect()
+        (1..).zip(ops).map(|(line, (op, site))| record(op, site, line)).collect()
     })
 }
 

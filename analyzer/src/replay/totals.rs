@@ -16,6 +16,8 @@ pub struct Totals {
     pub failed_bytes: u64,
     /// Frees of blocks whose allocation the trace does not show.
     pub unknown_frees: u64,
+    /// Frees of blocks that the process had from its parent, where these are known.
+    pub inherited_frees: u64,
     /// Frees that stood behind the reuse of their block, as in glibc's logs of several threads.
     pub late_frees: u64,
     /// Blocks live at the end.
@@ -27,6 +29,23 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Adds the counts of another process.
+    pub fn add(&mut self, other: &Totals) {
+        let add = |count: &mut u64, more: u64| *count = count.saturating_add(more);
+        add(&mut self.allocs, other.allocs);
+        add(&mut self.frees, other.frees);
+        add(&mut self.bytes, other.bytes);
+        add(&mut self.failed, other.failed);
+        add(&mut self.failed_bytes, other.failed_bytes);
+        add(&mut self.unknown_frees, other.unknown_frees);
+        add(&mut self.inherited_frees, other.inherited_frees);
+        add(&mut self.late_frees, other.late_frees);
+        add(&mut self.live_blocks, other.live_blocks);
+        add(&mut self.live_bytes, other.live_bytes);
+        // Pages that they share would count twice.
+        self.resident = self.resident.max(other.resident);
+    }
+
     #[inline]
     pub(super) fn begin(&mut self, size: u64) {
         self.allocs += 1;

@@ -69,7 +69,6 @@ impl<'a> CallCheck<'a> {
     }
 
     /// The imported symbol that is called in front of the address, directly or by the PLT.
-    #[cfg(test)]
     pub(super) fn call_target_symbol(&self, address: ReturnAddress) -> Option<String> {
         self.calls(address).find_map(|target| {
             let slot = match target {

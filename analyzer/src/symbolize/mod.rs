@@ -14,11 +14,16 @@ mod load_bias; // the bias of an object without a module map
 mod debug_file; // separate debug files
 mod demangle; // names as in the source
 mod dwarf; // SVMA -> frames
+mod operators; // whose operators new and delete are called
 mod resolve; // all of it together
 
 pub use resolve::resolve;
 
 use std::path::PathBuf;
+
+use hashbrown::{HashMap, HashSet};
+
+use crate::read::{ModuleId, SiteId};
 
 /// Where to look besides the places that the trace names.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +32,10 @@ pub struct Options {
     pub programs: Vec<PathBuf>,
     /// Folder of the trace: relative names are tried there too. Default: none.
     pub trace_folder: Option<PathBuf>,
+    /// Sites of which the symbol that is called there is asked for. Default: none.
+    pub call_targets: HashSet<SiteId>,
+    /// Modules that are asked whether one may have an operator delete of its own. Default: none.
+    pub deletes_in: Vec<ModuleId>,
 }
 
 /// What became of the call sites.
@@ -36,6 +45,11 @@ pub struct Resolved {
     pub places: Vec<Place>,
     /// What the user has to know about them, one line each, none twice.
     pub notes: Vec<String>,
+    /// The imported symbols that are called at the sites of [`Options::call_targets`], where the
+    /// instruction says.
+    pub call_targets: HashMap<SiteId, String>,
+    /// One of [`Options::deletes_in`] has an operator delete of its own, or may have.
+    pub may_define_delete: bool,
 }
 
 /// One frame of a call site; one address expands to several through inlining.

@@ -1,11 +1,12 @@
 //! Call sites -> places.
 
 use super::address::{Avma, LoadBias, ReturnAddress, Svma};
+use super::calls::CallCheck;
 use super::demangle::demangle;
 use super::load_bias::{self, Because, Claim, Found, Unknown};
 use super::locate::{FileId, Files, is_shared_library_name};
-use super::{Certainty, Frame, Options, Place, Resolved, dwarf};
-use crate::read::{Addressing, CallSite, CallSites};
+use super::{Certainty, Frame, Options, Place, Resolved, dwarf, operators};
+use crate::read::{Addressing, CallSite, CallSites, ModuleId, SiteId};
 use hashbrown::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::hash::Hash;
@@ -30,12 +31,14 @@ pub fn resolve(sites: &CallSites, options: &Options) -> Resolved {
     work.place_by_module_map();
     work.place_by_name();
     work.place_without_name();
+    let call_targets = work.call_targets(&options.call_targets);
+    let may_define_delete = work.may_define_delete(&options.deletes_in);
     work.look_up();
     work.files.report_unused_programs(&mut work.notes);
 
     let mut seen = HashSet::new();
     work.notes.retain(|note| seen.insert(note.clone()));
-    Resolved { places: work.places, notes: work.notes }
+    Resolved { places: work.places, notes: work.notes, call_targets, may_define_delete }
 }
 
 /// What is known so far.
@@ -237,6 +240,35 @@ impl<'a> Work<'a> {
             frames: frames.into_iter().collect(),
             certainty,
         };
+    }
+
+    /// The imported symbols that are called at some of the sites.
+    fn call_targets(&self, wanted: &HashSet<SiteId>) -> HashMap<SiteId, String> {
+        let mut targets = HashMap::new();
+        for (file, lookups) in &self.lookups {
+            let of_file = lookups.iter().filter(|(_, site)| wanted.contains(&(*site as SiteId)));
+            let mut check = None;
+            for (address, site) in of_file {
+                let check = check.get_or_insert_with(|| CallCheck::new(self.files.get(*file)));
+                if let Some(symbol) = check.call_target_symbol(*address) {
+                    targets.insert(*site as SiteId, symbol);
+                }
+            }
+        }
+        targets
+    }
+
+    /// Whether one of these modules has an operator delete of its own, as far as its file can rule
+    /// that out.
+    fn may_define_delete(&mut self, modules: &[ModuleId]) -> bool {
+        let sites = self.sites;
+        modules.iter().filter_map(|id| sites.modules.get(*id as usize)).any(|module| {
+            // A note on a file that is missing stands there already if it matters.
+            match self.files.for_module(module, &mut Vec::new()) {
+                Some(file) => operators::may_define_delete(self.files.get(file)),
+                None => true,
+            }
+        })
     }
 
     /// Asks each file once for all of its addresses.

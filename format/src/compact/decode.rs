@@ -1,338 +1,302 @@
-//! Words -> records, one word at a time.
+//! The records of a chunk, one after another.
 //!
-//! The decoder keeps nothing but the record that it is in and the four segments, so it does not
-//! mind where a reader's chunks end, and any words at all are something: what makes no sense is
-//! counted and left out.
+//! Any bytes at all are something: what is no record, or does not end within the chunk, ends the
+//! reading of the chunk, and how much is left tells how much that was.
 
-use super::word::{
-    FRAMES_CUT, Family, LongKind, MAX_ID, NOT_TAKEN, SEGMENTS, TEXT_BYTES, THREAD_SHIFT, Tag,
-    WALK_ENDED,
+use super::op::{
+    self, ADDRESS_SHIFT, ALLOC, FRAMES_CUT, FREE, Family, FreeKind, NOT_TAKEN, Outcome, WALK_ENDED,
+    WHOLE_ADDRESS,
 };
 
-/// What one or more words say.
+/// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Record {
-    /// A piece of text.
-    Text(Piece),
-    /// A new node of the stack trie.
-    Node {
-        /// Its ID.
-        id: u32,
-        /// ID of its parent, 0 for a root.
-        parent: u32,
-        /// Return address, or what stands for one.
-        address: u64,
-    },
-    /// A new info.
-    Info {
-        /// Its ID.
-        id: u32,
-        /// The call stack.
-        node: u32,
-        /// Requested bytes.
-        size: u64,
-        /// Function that was called.
-        family: Family,
-        /// What the function was asked for, 0 where the family has none.
-        alignment: u64,
-    },
+pub enum Record<'a> {
     /// An allocation.
     Alloc {
-        /// Stack, size and family.
-        info: u32,
+        /// Number of its call stack.
+        node: u32,
         /// The new block.
         ptr: u64,
+        /// Requested bytes.
+        size: u64,
+        /// How it was asked for.
+        by: Request,
     },
     /// A free.
     Free {
-        /// The call stack, 0 when it was not recorded.
-        node: u32,
         /// The block that ends.
         ptr: u64,
-    },
-    /// realloc ends the old block.
-    ReallocOld {
-        /// The call stack.
+        /// Function that was called.
+        kind: FreeKind,
+        /// Number of its caller, 0 when it was not recorded.
         node: u32,
-        /// The block that ends.
+    },
+    /// A piece of text.
+    Text(&'a [u8]),
+    /// The stream belongs to this thread from here on.
+    Thread(u32),
+    /// Numbers of nodes and infos start again at 1.
+    Forget,
+    /// The next node.
+    Node {
+        /// Its number minus that of its parent.
+        up: u64,
+        /// Return address, or what stands for one.
+        address: u64,
+    },
+    /// Ticks since the stamp before.
+    Stamp(u64),
+    /// Resident bytes of the process.
+    Resident(u64),
+    /// realloc of a block.
+    Realloc {
+        /// What came of it.
+        outcome: Outcome,
+        /// The old block.
         ptr: u64,
     },
     /// An allocation failed.
     Failed {
-        /// Stack, size and family.
-        info: u32,
+        /// Number of its call stack.
+        node: u32,
         /// The block that lives on, 0 for none.
         ptr: u64,
-    },
-    /// Nanoseconds since `# started`.
-    Time(u64),
-    /// Resident bytes of the process.
-    Rss(u64),
-    /// A continuation that nothing asked for: the first word of its record was never stored.
-    Orphan(u64),
-}
-
-/// Up to seven bytes of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    bytes: [u8; TEXT_BYTES],
-    length: u8,
-    /// It begins the text. Whatever came of the one before is all there is.
-    pub is_first: bool,
-    /// It ends the text.
-    pub is_last: bool,
-}
-
-impl Piece {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or(&self.bytes)
-    }
-}
-
-/// The record that a decoder is in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Pending {
-    #[default]
-    None,
-    Text {
-        left: u32,
-        is_first: bool,
-    },
-    Node {
-        id: u32,
-        parent: u32,
-    },
-    Info {
-        id: u32,
-        node: u32,
-    },
-    Alignment {
-        id: u32,
-        node: u32,
+        /// Requested bytes.
         size: u64,
-        family: Family,
-    },
-    Long {
-        kind: LongKind,
-        id: u32,
+        /// How it was asked for.
+        by: Request,
     },
 }
 
-/// Base of a segment that was never defined: no base has its low bits set.
-const UNDEFINED: u64 = u64::MAX;
+/// How a block was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// Function that was called.
+    pub family: Family,
+    /// What it was asked for, 0 where the family has none.
+    pub alignment: u64,
+}
 
-/// What is known of the words so far.
-#[derive(Debug, Clone)]
+impl Request {
+    /// What is not stated.
+    pub const MALLOC: Request = Request { family: Family::Malloc, alignment: 0 };
+}
+
+/// Where the reading of a chunk is. It is given the chunk's records at each step, so that they can
+/// lie wherever the reader likes.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Decoder {
-    segments: [u64; SEGMENTS],
-    pending: Pending,
-    torn: u64,
-    malformed: u64,
+    position: usize,
+    /// Address of the event before, in units of 16 bytes.
+    unit: u64,
+    /// Return address of the node before.
+    address: u64,
 }
 
-impl Default for Decoder {
-    fn default() -> Decoder {
-        Decoder { segments: [UNDEFINED; SEGMENTS], pending: Pending::None, torn: 0, malformed: 0 }
-    }
-}
+/// Bytes that most events fit into: 1, a node of 4, an address of 8, a size of 2.
+const WINDOW: usize = 16;
 
 impl Decoder {
-    /// Before the first word.
+    /// Before the first record of a chunk.
     pub fn new() -> Decoder {
         Decoder::default()
     }
 
-    /// Records of which a part is missing.
-    pub fn torn(&self) -> u64 {
-        self.torn
+    /// Bytes of records that have been read.
+    pub fn position(&self) -> usize {
+        self.position
     }
 
-    /// Records that mean nothing: of an unknown kind, or in a segment that was not defined.
-    pub fn malformed(&self) -> u64 {
-        self.malformed
-    }
-
-    /// Whether a record has begun and not ended.
-    pub fn is_inside_record(&self) -> bool {
-        self.pending != Pending::None
-    }
-
-    /// Takes the next word; the record that it completes, if any.
+    /// The next record of the chunk with these records. `None` at their end, and for ever where
+    /// something is damaged: then [`Decoder::position`] stays short of the end.
     #[inline(always)]
-    pub fn push(&mut self, word: u64) -> Option<Record> {
-        let tag = (word & 15) as u8;
-        if tag == 0 {
-            return self.go_on(word);
+    pub fn next<'a>(&mut self, records: &'a [u8]) -> Option<Record<'a>> {
+        let rest = records.get(self.position..)?;
+        let (window, limit) = match rest.first_chunk::<WINDOW>() {
+            Some(window) => (u128::from_le_bytes(*window), WINDOW),
+            None => (padded(rest)?, rest.len()),
+        };
+        let first = window as u8;
+        if first & ALLOC != 0 {
+            let nodes = u32::from(first & 3) + 1;
+            let node = (window >> 8) as u32 & u32::MAX >> (32 - 8 * nodes);
+            let (length, front) = (usize::from(first >> 2 & 7), 1 + nodes as usize);
+            let sizes = 1 << (first >> 5 & 3);
+            let end = front + bytes_of_address(length) + sizes;
+            let size = match sizes {
+                1 | 2 if end <= limit => {
+                    (window >> (8 * (end - sizes))) as u64 & 0xffff >> (16 - 8 * sizes)
+                }
+                _ => padded(rest.get(end - sizes..end)?)? as u64,
+            };
+            let raw = (window >> (8 * front)) as u64;
+            self.position += end;
+            let ptr = self.address(length, raw);
+            return Some(Record::Alloc { node, ptr, size, by: Request::MALLOC });
         }
-        if self.pending != Pending::None {
-            self.tear();
+        if first & 0xe0 == FREE {
+            let kind = FreeKind::of(first >> 3 & 3);
+            let (length, raw) = (usize::from(first & 7), (window >> 8) as u64);
+            let end = 1 + bytes_of_address(length);
+            let short = (window >> (8 * end)) as u32;
+            let (node, bytes) = match short & 0x80 {
+                0 if end < limit => (short & 0x7f, 1),
+                _ => node(rest.get(end..)?)?,
+            };
+            self.position += end + bytes;
+            return Some(Record::Free { ptr: self.address(length, raw), kind, node });
         }
-        if tag < Tag::Alloc as u8 {
-            return self.begin(tag, word);
+        self.rare(rest)
+    }
+
+    /// The address that stands in the first bytes of `raw`.
+    #[inline(always)]
+    fn address(&mut self, length: usize, raw: u64) -> u64 {
+        if length == WHOLE_ADDRESS {
+            self.unit = raw >> ADDRESS_SHIFT;
+            return raw;
         }
-        let base = self.segments[usize::from(tag & 3)];
-        if base == UNDEFINED {
-            self.malformed += 1;
+        let difference = zigzag(raw & ((1 << (8 * length)) - 1));
+        self.unit = self.unit.wrapping_add(difference);
+        self.unit << ADDRESS_SHIFT
+    }
+
+    /// Everything but an allocation and a free.
+    #[inline(never)]
+    fn rare<'a>(&mut self, rest: &'a [u8]) -> Option<Record<'a>> {
+        let mut bytes = Bytes { rest };
+        let record = match bytes.byte()? {
+            first if first & 0xe0 == op::FAMILY => {
+                let family = Family::of(first & 0x1f)?;
+                let alignment = if family.has_alignment() { bytes.varint()? } else { 0 };
+                return self.allocation(rest, bytes.rest, Request { family, alignment });
+            }
+            op::STAMP => Record::Stamp(bytes.varint()?),
+            op::NODE => {
+                let (up, difference) = (bytes.varint()?, bytes.varint()?);
+                self.address = self.address.wrapping_add(zigzag(difference));
+                Record::Node { up, address: self.address }
+            }
+            op::REALLOC => {
+                let outcome = Outcome::of(bytes.byte()?)?;
+                let length = usize::from(bytes.byte().filter(|a| *a <= 7)?);
+                let stored = bytes.take(if length == WHOLE_ADDRESS { 8 } else { length })?;
+                let raw = padded(stored).unwrap_or(0) as u64;
+                Record::Realloc { outcome, ptr: self.address(length, raw) }
+            }
+            op::FAILED => {
+                let node = u32::try_from(bytes.varint()?).ok()?;
+                let (size, ptr) = (bytes.varint()?, bytes.varint()?);
+                Record::Failed { node, ptr, size, by: Request::MALLOC }
+            }
+            op::TEXT => {
+                let length = bytes.byte().filter(|length| *length > 0)?;
+                Record::Text(bytes.take(length.into())?)
+            }
+            op::THREAD => Record::Thread(u32::try_from(bytes.varint()?).ok()?),
+            op::FORGET => Record::Forget,
+            op::RESIDENT => Record::Resident(bytes.varint()?),
+            _ => return None,
+        };
+        self.position += rest.len() - bytes.rest.len();
+        Some(record)
+    }
+
+    /// The allocation that follows the FAMILY at the front of `from`. Nothing else may.
+    fn allocation<'a>(
+        &mut self,
+        from: &'a [u8],
+        rest: &'a [u8],
+        by: Request,
+    ) -> Option<Record<'a>> {
+        let mut decoder = Decoder { position: 0, ..*self };
+        let first = *rest.first()?;
+        if first & ALLOC == 0 && first != op::FAILED {
             return None;
         }
-        let (id, ptr) = (a(word), base | b(word) << 4);
-        Some(match tag < Tag::Free as u8 {
-            true => Record::Alloc { info: id, ptr },
-            false => Record::Free { node: id, ptr },
-        })
+        let record = match decoder.next(rest)? {
+            Record::Alloc { node, ptr, size, .. } => Record::Alloc { node, ptr, size, by },
+            Record::Failed { node, ptr, size, .. } => Record::Failed { node, ptr, size, by },
+            _ => return None,
+        };
+        let position = self.position + (from.len() - rest.len()) + decoder.position;
+        *self = Decoder { position, ..decoder };
+        Some(record)
+    }
+}
+
+/// The varint of a node, and its length.
+#[inline(never)]
+fn node(bytes: &[u8]) -> Option<(u32, usize)> {
+    let mut rest = Bytes { rest: bytes };
+    let node = u32::try_from(rest.varint()?).ok()?;
+    Some((node, bytes.len() - rest.rest.len()))
+}
+
+/// Bytes of an address of this length.
+#[inline(always)]
+const fn bytes_of_address(length: usize) -> usize {
+    if length == WHOLE_ADDRESS { 8 } else { length }
+}
+
+/// Up to [`WINDOW`] bytes, with zeros behind them; `None` where there are none.
+#[cold]
+fn padded(bytes: &[u8]) -> Option<u128> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let mut window = [0; WINDOW];
+    for (place, byte) in window.iter_mut().zip(bytes) {
+        *place = *byte;
+    }
+    Some(u128::from_le_bytes(window))
+}
+
+/// 0, -1, 1, -2, ... for 0, 1, 2, 3, ...; what is negative wraps around.
+#[inline(always)]
+const fn zigzag(value: u64) -> u64 {
+    (value >> 1) ^ (value & 1).wrapping_neg()
+}
+
+/// Bytes from the front of a slice.
+struct Bytes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
     }
 
-    #[cold]
-    fn tear(&mut self) {
-        self.torn += 1;
-        self.pending = Pending::None;
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
     }
 
-    /// The first word of a record that is no event in one word.
-    #[inline(never)]
-    fn begin(&mut self, tag: u8, word: u64) -> Option<Record> {
-        let (a, b) = (a(word), b(word));
-        let is_id = |id: u64| (1..=u64::from(MAX_ID)).contains(&id);
-        let is_node = |id: u64| id <= u64::from(MAX_ID);
-        match tag {
-            1 if a > 0 => self.pending = Pending::Text { left: a, is_first: true },
-            2 if is_id(a.into()) && is_node(b) => {
-                self.pending = Pending::Node { id: a, parent: b as u32 };
+    /// LEB128; what does not fit into 64 bits is none.
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
             }
-            3 if is_id(a.into()) && is_node(b) => {
-                self.pending = Pending::Info { id: a, node: b as u32 };
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
             }
-            4 if (a as usize) < SEGMENTS && b < 1 << 28 => self.segments[a as usize] = b << 36,
-            5 if is_node(b) => match long_kind(a) {
-                Some(kind) => self.pending = Pending::Long { kind, id: b as u32 },
-                None => self.malformed += 1,
-            },
-            6 => return Some(Record::Time(word >> 4)),
-            7 => return Some(Record::Rss(word >> 4)),
-            _ => self.malformed += 1,
         }
         None
     }
-
-    /// A word with tag 0.
-    #[inline(never)]
-    fn go_on(&mut self, word: u64) -> Option<Record> {
-        let value = word >> 4;
-        match self.pending {
-            Pending::None if word == 0 => return None,
-            Pending::None => return Some(Record::Orphan(value)),
-            _ if word == 0 => {
-                self.tear();
-                return None;
-            }
-            _ => {}
-        }
-        match core::mem::take(&mut self.pending) {
-            Pending::None => None,
-            Pending::Text { left, is_first } => {
-                let mut bytes = [0; TEXT_BYTES];
-                bytes.copy_from_slice(&word.to_le_bytes()[1..]);
-                let length = left.min(TEXT_BYTES as u32);
-                let left = left - length;
-                if left > 0 {
-                    self.pending = Pending::Text { left, is_first: false };
-                }
-                let (length, is_last) = (length as u8, left == 0);
-                Some(Record::Text(Piece { bytes, length, is_first, is_last }))
-            }
-            Pending::Node { id, parent } => Some(Record::Node { id, parent, address: value }),
-            Pending::Info { id, node } => match family(value as u8) {
-                Some(family) if family.has_alignment() => {
-                    self.pending = Pending::Alignment { id, node, size: value >> 8, family };
-                    None
-                }
-                Some(family) => {
-                    Some(Record::Info { id, node, size: value >> 8, family, alignment: 0 })
-                }
-                None => {
-                    self.malformed += 1;
-                    None
-                }
-            },
-            Pending::Alignment { id, node, size, family } => {
-                Some(Record::Info { id, node, size, family, alignment: value - 1 })
-            }
-            Pending::Long { kind, id } => {
-                let ptr = value - 1;
-                match kind {
-                    LongKind::Alloc => Some(Record::Alloc { info: id, ptr }),
-                    LongKind::Free => Some(Record::Free { node: id, ptr }),
-                    LongKind::ReallocOld => Some(Record::ReallocOld { node: id, ptr }),
-                    LongKind::Failed => Some(Record::Failed { info: id, ptr }),
-                    LongKind::Nothing => None,
-                }
-            }
-        }
-    }
-}
-
-/// Bits 4 to 31.
-#[inline(always)]
-const fn a(word: u64) -> u32 {
-    (word as u32) >> 4
-}
-
-/// Bits 32 to 63.
-#[inline(always)]
-const fn b(word: u64) -> u64 {
-    word >> 32
-}
-
-fn long_kind(number: u32) -> Option<LongKind> {
-    use LongKind::*;
-    [Alloc, Free, ReallocOld, Nothing, Failed].into_iter().find(|kind| *kind as u32 == number)
-}
-
-fn family(number: u8) -> Option<Family> {
-    use Family::*;
-    [Malloc, Calloc, Realloc, PosixMemalign, AlignedAlloc, Memalign, Valloc, Pvalloc]
-        .into_iter()
-        .find(|family| *family as u8 == number)
-}
-
-/// Front of the first line of every version.
-const MARK: &[u8] = b"# mtr trace ";
-
-/// Whether a file that begins with `front` is a compact trace. Words that were never stored may
-/// stand before its first text.
-pub fn is_trace(front: &[u8]) -> bool {
-    let mut words = words(front).skip_while(|word| *word == 0);
-    let is_text = |word: &u64| word & 15 == Tag::Text as u64 && word >> 32 == 0;
-    let Some(first) = words.next().filter(is_text) else { return false };
-    let mut decoder = Decoder::new();
-    decoder.push(first);
-    let mut rest = MARK;
-    for word in words {
-        let Some(Record::Text(piece)) = decoder.push(word) else { return false };
-        let length = piece.bytes().len().min(rest.len());
-        let (expected, further) = rest.split_at(length);
-        if piece.bytes()[..length] != *expected {
-            return false;
-        }
-        rest = further;
-        if rest.is_empty() {
-            return true;
-        }
-    }
-    false
-}
-
-/// The whole words of some bytes.
-pub fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word))
 }
 
 /// What a return address of a node stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address {
-    /// The root of the stacks of this thread.
-    Thread(u64),
     /// Frames were left out.
     Cut,
     /// The walk ended without reaching the root.
@@ -344,13 +308,12 @@ pub enum Address {
 }
 
 impl Address {
-    /// What `address` stands for in a node with this parent (0: none).
-    pub fn of(parent: u32, address: u64) -> Address {
+    /// What `address` stands for.
+    pub fn of(address: u64) -> Address {
         match address {
             FRAMES_CUT => Address::Cut,
             WALK_ENDED => Address::Ended,
             NOT_TAKEN => Address::NotTaken,
-            root if parent == 0 => Address::Thread(root >> THREAD_SHIFT),
             address => Address::Return(address),
         }
     }

@@ -1,4 +1,6 @@
-//! The compact trace: 64-bit words, as documented in docs/trace-format.md.
+//! The compact trace: chunks of records, as documented in docs/trace-format.md.
 
+pub mod chunk;
 pub mod decode;
-pub mod word;
+pub mod encode;
+pub mod op;

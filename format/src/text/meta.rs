@@ -32,6 +32,10 @@ pub enum Meta<'a> {
     RelativeAddresses(bool),
     /// `# start process` (false) or `mtrace` (true).
     StartByMtrace(bool),
+    /// `# preceded NAME`: the module that takes calls of malloc before they can be recorded.
+    Preceded(&'a [u8]),
+    /// `# operators standard`: new and delete are those of a C++ runtime or an allocator.
+    StandardOperators,
     /// `# parent PID POSITION PATH`.
     Parent {
         /// Process ID of the parent.
@@ -65,15 +69,22 @@ pub enum Meta<'a> {
         /// AVMA behind the last mapping.
         end: u64,
     },
-    /// `# lost RECORDS ERRNO`.
+    /// `# lost RECORDS ERRNO SINCE`.
     Lost {
         /// Records that could not be written so far.
         records: u64,
         /// Why.
         errno: u64,
+        /// Nanoseconds from the start of the log to the first of them.
+        since: Option<u64>,
     },
-    /// `# frees stacks`: the FREE words of a compact trace carry stacks.
-    FreesStacks,
+    /// `# untraced CHILDREN ERRNO`.
+    Untraced {
+        /// Children made by fork that have no trace.
+        children: u64,
+        /// Why the first has none.
+        errno: u64,
+    },
     /// `# exit`.
     Exit,
     /// A comment, or a line of a newer version.
@@ -111,12 +122,14 @@ impl<'a> Meta<'a> {
                 b"mtrace" => Ok(Meta::StartByMtrace(true)),
                 _ => Err("\"# start process\" or \"# start mtrace\""),
             },
+            b"preceded" => Ok(Meta::Preceded(values.rest)),
+            b"operators" if values.rest == b"standard" => Ok(Meta::StandardOperators),
             b"parent" => parent(&mut values).ok_or("\"# parent PID POSITION PATH\""),
             b"earlier" => Ok(Meta::Earlier(values.rest)),
             b"module" => module(&mut values).ok_or("\"# module START END BIAS BUILDID PATH NAME\""),
             b"unload" => unload(&mut values).ok_or("\"# unload START END\""),
             b"lost" => lost(&mut values).ok_or("\"# lost RECORDS ERRNO\""),
-            b"frees" if values.rest == b"stacks" => Ok(Meta::FreesStacks),
+            b"untraced" => untraced(&mut values).ok_or("\"# untraced CHILDREN ERRNO\""),
             b"exit" => Ok(Meta::Exit),
             _ => Ok(Meta::Unknown),
         }
@@ -155,8 +168,13 @@ fn unload<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
     Some(Meta::Unload { start: values.number()?, end: values.number()? })
 }
 
+fn untraced<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
+    Some(Meta::Untraced { children: values.number()?, errno: values.number()? })
+}
+
 fn lost<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
-    Some(Meta::Lost { records: values.number()?, errno: values.number()? })
+    let (records, errno) = (values.number()?, values.number()?);
+    Some(Meta::Lost { records, errno, since: values.number() })
 }
 
 /// The values of a line that are not read yet.
@@ -206,10 +224,9 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 14] = [
+        let lines: [(&str, Meta<'_>); 17] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
-            ("# frees stacks", Meta::FreesStacks),
             ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),
             ("# pid 4711", Meta::Pid(4711)),
             (
@@ -220,6 +237,8 @@ mod tests {
             ("# arguments ./t -v", Meta::Arguments(b"./t -v")),
             ("# addresses absolute", Meta::RelativeAddresses(false)),
             ("# start mtrace", Meta::StartByMtrace(true)),
+            ("# preceded ./t", Meta::Preceded(b"./t")),
+            ("# operators standard", Meta::StandardOperators),
             ("# parent 12 - t.mtrace", Meta::Parent { pid: 12, position: None, path: b"t.mtrace" }),
             (
                 "# module 0x1000 0x2000 0x0 9d1ce2 /bin/t ./t",
@@ -232,7 +251,12 @@ mod tests {
                     name: b"./t",
                 },
             ),
-            ("# lost 17 28", Meta::Lost { records: 17, errno: 28 }),
+            ("# lost 17 28", Meta::Lost { records: 17, errno: 28, since: None }),
+            (
+                "# lost 00000000000000000017 00028 00000000000000000900",
+                Meta::Lost { records: 17, errno: 28, since: Some(900) },
+            ),
+            ("# untraced 2 13", Meta::Untraced { children: 2, errno: 13 }),
             ("# exit", Meta::Exit),
         ];
         for (line, meta) in lines {

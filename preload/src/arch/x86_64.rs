@@ -33,38 +33,6 @@ macro_rules! hook {
 }
 pub(crate) use hook;
 
-/// Exports `$name`, which jumps to what `real::optional($index, return address)` names, with its
-/// (up to three) arguments as they are: no frame of ours is on the stack of the function behind it.
-macro_rules! forwarding_hook {
-    ($name:ident, $index:expr) => {
-        /// Hook, see the list in hooks.rs.
-        ///
-        /// # Safety
-        /// As the function of that name in the C or C++ library.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
-        #[unsafe(naked)]
-        #[allow(non_snake_case)] // the names are those of the C++ ABI
-        pub(crate) unsafe extern "C" fn $name() {
-            core::arch::naked_asm!(
-                "endbr64",
-                "push rdi",
-                "push rsi",
-                "push rdx",
-                "mov edi, {index}",
-                "mov rsi, [rsp + 24]",
-                "call {optional}",
-                "pop rdx",
-                "pop rsi",
-                "pop rdi",
-                "jmp rax",
-                index = const $index,
-                optional = sym $crate::real::optional,
-            )
-        }
-    };
-}
-pub(crate) use forwarding_hook;
-
 /// Instructions that store the registers which a call leaves as they were below the return address,
 /// and call `{body}` with a pointer to them ([`Registers`](crate::unwind::Registers)) in `$register`.
 macro_rules! call_with_registers {
@@ -88,6 +56,124 @@ macro_rules! call_with_registers {
     };
 }
 pub(crate) use call_with_registers;
+
+/// Instructions of a hook of operator new or delete that neither jumps nor frees: they ask
+/// `operators::decide` what to do with the arguments, and do it. An exception that the real operator
+/// throws passes through this frame, which has nothing to clean up.
+macro_rules! ask_and_go_on {
+    () => {
+        concat!(
+            "push rbp\n.cfi_adjust_cfa_offset 8\n",
+            "push rbx\n.cfi_adjust_cfa_offset 8\n",
+            "push r12\n.cfi_adjust_cfa_offset 8\n",
+            "push r13\n.cfi_adjust_cfa_offset 8\n",
+            "push r14\n.cfi_adjust_cfa_offset 8\n",
+            "push r15\n.cfi_adjust_cfa_offset 8\n",
+            "lea rax, [rsp + 56]\n",
+            "push rax\n.cfi_adjust_cfa_offset 8\n",
+            "push rdx\n.cfi_adjust_cfa_offset 8\n",
+            "push rsi\n.cfi_adjust_cfa_offset 8\n",
+            "push rdi\n.cfi_adjust_cfa_offset 8\n",
+            "sub rsp, 8\n.cfi_adjust_cfa_offset 8\n",
+            "mov edi, {index}\n",
+            "lea rsi, [rsp + 8]\n",
+            "call {decide}\n",
+            "mov r11, rax\n",
+            "mov eax, edx\n",
+            "mov rdi, [rsp + 8]\n",
+            "mov rsi, [rsp + 16]\n",
+            "mov rdx, [rsp + 24]\n",
+            "test eax, eax\n",
+            "jne 4f\n",
+            ".cfi_remember_state\n",
+            "add rsp, 88\n.cfi_adjust_cfa_offset -88\n",
+            "jmp r11\n",
+            ".cfi_restore_state\n",
+            "4: call r11\n",
+            "mov [rsp], rax\n",
+            "mov edi, {index}\n",
+            "mov rsi, rax\n",
+            "lea rdx, [rsp + 8]\n",
+            "call {after}\n",
+            "mov rax, [rsp]\n",
+            "add rsp, 88\n.cfi_adjust_cfa_offset -88\n",
+            "ret\n",
+        )
+    };
+}
+pub(crate) use ask_and_go_on;
+
+/// Exports `$name`, operator `$index` of operators.rs. Where it is free, `$body` gets the block and
+/// the return address.
+macro_rules! delete_hook {
+    ($name:ident, $index:expr, $body:path) => {
+        /// Hook, see the list in hooks.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C or C++ library.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        #[allow(non_snake_case)] // the names are those of the C++ ABI
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "endbr64",
+                "cmp byte ptr [rip + {paths} + {index}], {free}",
+                "jne 2f",
+                "mov rsi, [rsp]",
+                "jmp {body}",
+                "2:",
+                "cmp byte ptr [rip + {paths} + {index}], {jump}",
+                "jne 3f",
+                "jmp [rip + {targets} + 8 * {index}]",
+                "3:",
+                $crate::arch::ask_and_go_on!(),
+                ".cfi_endproc",
+                index = const $index,
+                free = const $crate::operators::FREE,
+                jump = const $crate::operators::JUMP,
+                paths = sym $crate::operators::PATHS,
+                targets = sym $crate::operators::TARGETS,
+                body = sym $body,
+                decide = sym $crate::operators::decide,
+                after = sym $crate::operators::after,
+            )
+        }
+    };
+}
+pub(crate) use delete_hook;
+
+/// Exports `$name`, operator `$index` of operators.rs.
+macro_rules! new_hook {
+    ($name:ident, $index:expr) => {
+        /// Hook, see the list in hooks.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C++ library.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        #[allow(non_snake_case)] // the names are those of the C++ ABI
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "endbr64",
+                "cmp byte ptr [rip + {paths} + {index}], {jump}",
+                "jne 3f",
+                "jmp [rip + {targets} + 8 * {index}]",
+                "3:",
+                $crate::arch::ask_and_go_on!(),
+                ".cfi_endproc",
+                index = const $index,
+                jump = const $crate::operators::JUMP,
+                paths = sym $crate::operators::PATHS,
+                targets = sym $crate::operators::TARGETS,
+                decide = sym $crate::operators::decide,
+                after = sym $crate::operators::after,
+            )
+        }
+    };
+}
+pub(crate) use new_hook;
 
 /// As `hook!`, but the body gets a pointer to the caller's registers
 /// ([`Registers`](crate::unwind::Registers)) in place of the return address.
@@ -201,13 +287,20 @@ pub(crate) fn set_thread_state(state: *mut u8) {
     }
 }
 
-/// Whether one of `count` words is zero. Other threads may be storing there.
-///
-/// # Safety
-/// `at` is aligned and valid for reads of `count` words.
-pub(crate) unsafe fn contains_zero_word(at: *const u64, count: usize) -> bool {
-    // SAFETY: the caller's promise. Volatile, because others store there.
-    (0..count).any(|index| unsafe { at.add(index).read_volatile() } == 0)
+/// The time stamp counter.
+#[inline(always)]
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: reads a counter. It is forbidden in few processes, which record/compact/clock.rs knows.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The time stamp counter, read after all loads before it: they may be what tells of another thread's
+/// event.
+#[inline(always)]
+pub(crate) fn ticks_after_loads() -> u64 {
+    // SAFETY: SSE2 is part of x86_64; a barrier is harmless.
+    unsafe { core::arch::x86_64::_mm_lfence() };
+    ticks()
 }
 
 /// The address of this thread's control block: the word at it is itself.
@@ -292,4 +385,29 @@ pub(crate) unsafe fn contains_nul(at: *const u8, len: usize) -> bool {
         }
     }
     false
+}
+
+/// Whether the words at the first `len` of `addresses` are `values`. All of them are read, without
+/// waiting for one another.
+///
+/// # Safety
+/// `len` is a multiple of 4. `addresses` and `values` are valid for reads of that many, `values` is a
+/// multiple of 16, and words can be read at the addresses.
+#[inline(always)]
+pub(crate) unsafe fn words_are(addresses: *const u64, values: *const u64, len: usize) -> bool {
+    use core::arch::x86_64::*;
+    // SAFETY: SSE2 is part of x86_64; the caller's promise.
+    unsafe {
+        let mut differing = _mm_setzero_si128();
+        for index in (0..len).step_by(4) {
+            let [a, b, c, d] = addresses.add(index).cast::<[*const f64; 4]>().read();
+            let expected = values.add(index).cast::<__m128i>();
+            let first = _mm_castpd_si128(_mm_loadh_pd(_mm_load_sd(a), b));
+            let second = _mm_castpd_si128(_mm_loadh_pd(_mm_load_sd(c), d));
+            let first = _mm_xor_si128(first, _mm_load_si128(expected));
+            let second = _mm_xor_si128(second, _mm_load_si128(expected.add(1)));
+            differing = _mm_or_si128(differing, _mm_or_si128(first, second));
+        }
+        _mm_movemask_epi8(_mm_cmpeq_epi8(differing, _mm_setzero_si128())) == 0xffff
+    }
 }

@@ -1,5 +1,6 @@
 //! Completing the log of this process's image before an exec, which left its tail beside it.
 
+use mtr_format::compact::chunk::{self, Header};
 use mtr_format::tail;
 
 use super::{open, ring};
@@ -38,11 +39,14 @@ fn write_blocks(log: Fd, bytes: &[u8]) -> Option<()> {
     let mut start = [0; 512];
     // SAFETY: `start` is an array of that many bytes.
     let read = unsafe { sys::pread(log, start.as_mut_ptr(), start.len(), 0) }.ok()?;
-    let start = start.get(..read)?;
-    let (id, is_compact) = open::id_of(start)?;
+    let (id, is_compact) = open::id_of(start.get(..read)?)?;
     // A tail that has lost records keeps the count of them.
-    if bytes.get(..8)? != tail::MAGIC || word(tail::ID)? != id || word(tail::LOST)? != 0 {
+    let magic = if is_compact { tail::MAGIC2 } else { tail::MAGIC };
+    if bytes.get(..8)? != magic || word(tail::ID)? != id || word(tail::LOST)? != 0 {
         return None;
+    }
+    if is_compact {
+        return write_chunks(log, id, bytes);
     }
     let (size, count) = (half(tail::BLOCK_SIZE)? as usize, half(tail::BLOCK_COUNT)? as usize);
     let mut all = Some(());
@@ -53,14 +57,35 @@ fn write_blocks(log: Fd, bytes: &[u8]) -> Option<()> {
         }
         let from = tail::BLOCKS + size * index;
         let position = (number & !tail::BUSY) * size as u64;
-        ring::for_each_run(bytes.get(from..from + size)?, is_compact, |at, run| {
-            // SAFETY: `run` is a slice.
-            let written =
-                unsafe { sys::pwrite(log, run.as_ptr(), run.len(), position + at as u64) };
-            if written != Ok(run.len()) {
-                all = None;
-            }
+        ring::for_each_run(bytes.get(from..from + size)?, |at, run| {
+            all = all.and(write(log, run, position + at as u64));
         });
     }
     all
+}
+
+/// Appends the chunks in the slots of a tail. One that is in the trace already is there twice then,
+/// which readers know.
+fn write_chunks(log: Fd, id: u64, bytes: &[u8]) -> Option<()> {
+    let end = u64::try_from(sys::fstat(log).ok()?.st_size).ok()?;
+    // The front of the trace is room for one chunk.
+    let mut position = end.max(chunk::CHUNK as u64).next_multiple_of(chunk::ALIGN as u64);
+    for slot in bytes.get(tail::SLOTS..)?.chunks(chunk::CHUNK) {
+        let Some(header) = Header::parse(slot) else { continue };
+        if header.id != id || header.length == 0 {
+            continue;
+        }
+        let chunk = slot.get(..chunk::HEADER + header.length as usize)?;
+        // The first chunk has its place at the front.
+        let is_front = header.stream == 0 && header.number == 0;
+        write(log, chunk, if is_front { 0 } else { position })?;
+        position += if is_front { 0 } else { header.size() as u64 };
+    }
+    Some(())
+}
+
+fn write(log: Fd, bytes: &[u8], position: u64) -> Option<()> {
+    // SAFETY: `bytes` is a slice.
+    let written = unsafe { sys::pwrite(log, bytes.as_ptr(), bytes.len(), position) };
+    (written == Ok(bytes.len())).then_some(())
 }

@@ -1,21 +1,27 @@
 //! The log: where it is, how a line gets a place in it, how it reaches the file.
 
 mod absorb;
+pub(crate) mod chunks;
 pub(crate) mod file;
+mod header;
+mod limits;
 mod open;
 mod path;
 pub(crate) mod process;
+mod publish;
 pub(crate) mod ring;
 
 use crate::config;
-use crate::record::compact::words;
+use crate::record::compact;
 
+pub(crate) use header::{Parent, started, write_header};
+use open::make_folders;
 pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove_tail};
 
 /// Writes a line that is not a record, newline added.
 pub(crate) fn write_comment(line: &[u8]) {
     if config::get().is_compact {
-        words::text(&[line, b"\n"]);
+        compact::text(&[line, b"\n"]);
     } else {
         ring::put(ring::reserve(line.len() + 1), &[line, b"\n"]);
     }

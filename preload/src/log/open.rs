@@ -4,13 +4,14 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use mtr_format::compact::word::Tag;
+use mtr_format::compact::{chunk, op};
 use mtr_format::tail;
 
 use super::absorb::absorb;
 use super::path::{expand, is_numbered};
 use super::process::{Process, writer_of};
-use super::{file, ring};
+use super::publish::publish;
+use super::{chunks, file, header, ring};
 use crate::config;
 use crate::global::{Global, Path, Scratch};
 use crate::hot::HOT;
@@ -22,6 +23,16 @@ pub(crate) enum Cannot {
     Create(Errno),
     /// Something else is in the way: what it is.
     Replace(&'static CStr),
+}
+
+impl Cannot {
+    /// As an error number.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Cannot::Create(errno) => *errno,
+            Cannot::Replace(_) => libc::EEXIST,
+        }
+    }
 }
 
 /// Path of the log being created; after a failure, the one that could not be.
@@ -54,6 +65,11 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
     let mut start = [0; 512];
     // All that is asked for stands in the first lines.
     let Ok(start) = sys::read_file(path.as_c_str(), &mut start) else { return Ok(Found::Free) };
+    Ok(whose(start, this))
+}
+
+/// Whose log it is that begins with `start`.
+fn whose(start: &[u8], this: Process) -> Found {
     let mut text = [0; 512];
     let start = text_of_start(start, &mut text);
     let session = config::get().session.as_bytes();
@@ -61,11 +77,11 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
         && start
             .split(|byte| *byte == b'\n')
             .any(|line| line.strip_prefix(b"# session ").is_some_and(|found| found == session));
-    Ok(match writer_of(start) {
+    match writer_of(start) {
         Some(writer) if writer == this => Found::EarlierImage,
         Some(writer) if same_session || writer.is_alive() => Found::Taken,
         _ => Found::Free,
-    })
+    }
 }
 
 /// The ID of a log and whether it is a compact trace, from the bytes that it begins with.
@@ -74,22 +90,36 @@ pub(super) fn id_of(start: &[u8]) -> Option<(u64, bool)> {
     let lines = text_of_start(start, &mut text);
     let digits = lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"# id "))?;
     let id = u64::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
-    Some((id, !start.starts_with(b"#")))
+    Some((id, is_compact(start)))
+}
+
+/// Whether a trace that begins with `start` is a compact one.
+fn is_compact(start: &[u8]) -> bool {
+    start.starts_with(&chunk::MARK)
 }
 
 /// The first lines of a log, or of the TEXT that a compact trace begins with.
 fn text_of_start<'a>(start: &'a [u8], out: &'a mut [u8; 512]) -> &'a [u8] {
-    if start.first().is_none_or(|byte| byte & 15 != Tag::Text as u8) || start.starts_with(b"#") {
+    if !is_compact(start) {
         return start;
     }
-    let text = start.chunks(8).skip(1).flat_map(|word| word.iter().skip(1));
-    let len = out.iter_mut().zip(text).map(|(place, byte)| *place = *byte).count();
+    let mut rest = start.get(chunk::HEADER..).unwrap_or(&[]);
+    let mut len = 0;
+    while let [op::TEXT, text_len, text @ ..] = rest {
+        let text_len = usize::from(*text_len);
+        let text_bytes = text.iter().take(text_len);
+        let places = out.iter_mut().skip(len);
+        len += places.zip(text_bytes).map(|(place, byte)| *place = *byte).count();
+        rest = text.get(text_len..).unwrap_or(&[]);
+    }
     out.get(..len).unwrap_or(&[])
 }
 
 /// Chooses the path: PATH, PATH.PID when PATH is taken or this is a fork's child, PATH.PID.N after
-/// an exec.
-fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
+/// an exec. `attempt` counts how often a path that was free has slipped away.
+fn choose(this: Process, parent_log: Option<&Path>, attempt: u64) -> Result<(), Cannot> {
+    // A file that can be neither read nor replaced looks free for ever.
+    const PATIENCE: u64 = 4;
     // SAFETY: the starting thread is alone, and keeps these references to itself.
     let (out, earlier) = unsafe { (PATH.get_mut(), EARLIER.get_mut()) };
     earlier.clear();
@@ -107,7 +137,10 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
     let mut after_exec = false;
     // A child whose name differs from its parent's by a placeholder needs no suffix.
     let is_parents = parent_log.is_some_and(|parent| parent.as_bytes() == out.as_bytes());
-    let base = if is_parents { Found::Taken } else { look_at(out, this)? };
+    let base = match is_parents || attempt >= PATIENCE {
+        true => Found::Taken,
+        false => look_at(out, this)?,
+    };
     if matches!(base, Found::EarlierImage) {
         *earlier = *out;
         after_exec = true;
@@ -119,7 +152,7 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
             *earlier = *out;
             after_exec = true;
         }
-        Found::Free if matches!(base, Found::Taken) => return Ok(()),
+        Found::Free if matches!(base, Found::Taken) && attempt < 2 * PATIENCE => return Ok(()),
         _ => {}
     }
     if !after_exec && matches!(base, Found::Free) {
@@ -127,7 +160,7 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
         return Ok(());
     }
     let with_pid = out.as_bytes().len();
-    for number in 1.. {
+    for number in 1 + attempt.saturating_sub(2 * PATIENCE).. {
         out.truncate(with_pid);
         out.push(b".");
         out.push_decimal(number);
@@ -140,18 +173,36 @@ fn choose(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
     Ok(())
 }
 
+/// Creates the file that will be the log, under the first name that is free.
+fn create_log(this: Process, parent_log: Option<&Path>, id: u64) -> Result<Fd, Cannot> {
+    /// Names that are tried: with `%n`, as many runs may want the same one.
+    const MOST: u64 = 10_000;
+    let Some(mut first) = Scratch::<4096>::new() else { return Err(Cannot::Create(libc::ENOMEM)) };
+    header::first_bytes(this, id, &mut first);
+    let is_numbered = is_numbered(config::get().output.as_bytes());
+    for attempt in 0..MOST {
+        choose(this, parent_log, attempt)?;
+        let path = path();
+        if path.is_cut() {
+            return Err(Cannot::Create(libc::ENAMETOOLONG));
+        }
+        let may_replace = |start: &[u8]| !is_numbered && matches!(whose(start, this), Found::Free);
+        match publish(path, id, first.as_bytes(), may_replace) {
+            Ok(Some(fd)) => return Ok(fd),
+            Ok(None) => {}
+            Err(errno) => return Err(Cannot::Create(errno)),
+        }
+    }
+    Err(Cannot::Create(libc::EEXIST))
+}
+
 /// Creates `path` as a new file, in place of a regular file that is there.
 fn create_file(path: &Path) -> sys::Result<Fd> {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-    let mut made_folders = false;
     for _ in 0..16 {
         match sys::openat(path.as_c_str(), flags, 0o600) {
             Err(libc::EEXIST) => {
                 sys::unlink(path.as_c_str())?;
-            }
-            Err(libc::ENOENT) if !made_folders => {
-                made_folders = true;
-                make_folders(path);
             }
             other => return other,
         }
@@ -159,7 +210,8 @@ fn create_file(path: &Path) -> sys::Result<Fd> {
     Err(libc::EEXIST)
 }
 
-fn make_folders(path: &Path) {
+/// Makes the folders that `path` lies in.
+pub(super) fn make_folders(path: &Path) {
     let Some(mut folder) = Scratch::<{ libc::PATH_MAX as usize }>::new() else { return };
     for (i, byte) in path.as_bytes().iter().enumerate() {
         if *byte == b'/' && i > 0 {
@@ -174,19 +226,39 @@ fn make_folders(path: &Path) {
 /// # Safety
 /// The caller is the thread that starts the log.
 pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
-    choose(this, parent_log)?;
-    // SAFETY: as in `choose`.
-    let path = unsafe { PATH.get() };
-    if path.is_cut() {
-        return Err(Cannot::Create(libc::ENAMETOOLONG));
-    }
+    let id = new_id(this);
+    let fd = create_log(this, parent_log, id)?;
+    let path = path();
     if parent_log.is_none() && !earlier().as_bytes().is_empty() {
         absorb(earlier());
     }
-    let fd = create_file(path).map_err(Cannot::Create)?;
-    let id = new_id(this);
-    let tail = map_tail(path).map_err(Cannot::Create)?;
-    // SAFETY: a mapping of at least a page; the words lie in it at their natural alignment.
+    ID.store(id, Ordering::Relaxed);
+    let is_compact = config::get().is_compact;
+    let tail = match is_compact {
+        true => chunks::reserve(),
+        false => map_tail(path),
+    };
+    let tail = tail.map_err(Cannot::Create)?;
+    // SAFETY: a mapping of at least a page, which stays for good; the caller is the one thread that
+    // starts the log.
+    unsafe {
+        file::adopt(fd, path, tail).map_err(Cannot::Create)?;
+        if is_compact {
+            chunks::open(tail, id);
+        } else {
+            open_ring(tail, id);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the tail of a log ready for lines.
+///
+/// # Safety
+/// `tail` is a mapping of [`TAIL_LEN`] bytes that stays for good, of a process that records nothing
+/// yet.
+unsafe fn open_ring(tail: *mut u8, id: u64) {
+    // SAFETY: the front of the tail; the words lie in it at their natural alignment.
     unsafe {
         tail.add(tail::ID).cast::<u64>().write(id);
         tail.add(tail::BLOCK_SIZE).cast::<u32>().write(ring::BLOCK as u32);
@@ -194,11 +266,8 @@ pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<
         tail.cast::<[u8; 8]>().write(tail::MAGIC);
         HOT.numbers.store(tail.add(tail::NUMBERS).cast(), Ordering::Relaxed);
         HOT.blocks.store(tail.add(tail::BLOCKS), Ordering::Relaxed);
-        file::adopt(fd, path, tail).map_err(Cannot::Create)?;
     }
-    ring::open(config::get().is_compact);
-    ID.store(id, Ordering::Relaxed);
-    Ok(())
+    ring::open();
 }
 
 static ID: AtomicU64 = AtomicU64::new(0);
@@ -238,8 +307,9 @@ const TAIL_LEN: usize = tail::BLOCKS + ring::BLOCK * ring::SLOTS;
 pub(crate) fn detach_tail() {
     let tail = file::tail();
     if !tail.is_null() {
+        let len = if config::get().is_compact { chunks::mapped_len() } else { TAIL_LEN };
         // SAFETY: the tail's own mapping; this process will have another.
-        unsafe { sys::replace_mapping(tail, TAIL_LEN) };
+        unsafe { sys::replace_mapping(tail, len) };
     }
 }
 
@@ -264,6 +334,31 @@ fn map_tail(log: &Path) -> sys::Result<*mut u8> {
     sys::map_anonymous(LEN)
 }
 
+/// Maps the bytes `from..to` of the tail file over memory that was reserved for them at `tail`. The
+/// file is made when `from` is 0, else made longer.
+///
+/// # Safety
+/// Nobody uses that part of the memory yet.
+pub(super) unsafe fn map_into_tail(tail: *mut u8, from: usize, to: usize) -> sys::Result<()> {
+    let log = file::path();
+    let fd = match from {
+        0 => create_tail(log),
+        _ => open_tail_for_writing(log),
+    };
+    let fd = fd.ok_or(libc::ENOENT)?;
+    let mapped = match sys::soft_limit(libc::RLIMIT_FSIZE) >= to as u64 {
+        // SAFETY: the caller's promise.
+        true => sys::fallocate(fd, to)
+            .and_then(|_| unsafe { sys::map_shared_at(tail.add(from), fd, from, to - from) }),
+        false => Err(libc::EFBIG),
+    };
+    sys::close(fd);
+    if mapped.is_err() && from == 0 {
+        remove_tail(log);
+    }
+    mapped
+}
+
 fn with_tail_path<T>(log: &Path, action: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
     let mut path = Scratch::<{ libc::PATH_MAX as usize }>::new()?;
     path.push(log.as_bytes());
@@ -279,6 +374,20 @@ fn create_tail(log: &Path) -> Option<Fd> {
 pub(super) fn open_tail(log: &Path) -> Option<Fd> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
     with_tail_path(log, |path| sys::openat(path.as_c_str(), flags, 0).ok())
+}
+
+/// Opens the tail of this process's own trace, if it is still the one that is mapped.
+fn open_tail_for_writing(log: &Path) -> Option<Fd> {
+    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    let fd = with_tail_path(log, |path| sys::openat(path.as_c_str(), flags, 0).ok())?;
+    let mut id = [0; 8];
+    // SAFETY: `id` is an array of that many bytes.
+    let read = unsafe { sys::pread(fd, id.as_mut_ptr(), id.len(), tail::ID as u64) };
+    if read == Ok(id.len()) && u64::from_le_bytes(id) == self::id() {
+        return Some(fd);
+    }
+    sys::close(fd);
+    None
 }
 
 /// Removes the tail of a log that is whole without it.

@@ -36,11 +36,12 @@ fn start_ticks(pid: i32) -> Option<u64> {
     // The name in parentheses may hold anything, blanks and parentheses included.
     let behind_name = stat.iter().rposition(|byte| *byte == b')')? + 2;
     let mut fields = stat.get(behind_name..)?.split(|byte| *byte == b' ');
-    // A zombie runs no more: it will not write another line.
-    if matches!(fields.next()?, b"Z" | b"X") {
-        return None;
-    }
-    crate::config::parse(fields.nth(18)?)
+    // A zombie will not write another line, unless it is only the first of several threads that has
+    // ended.
+    let is_over = matches!(fields.next()?, b"Z" | b"X");
+    let threads = crate::config::parse(fields.nth(16)?)?;
+    let ticks = crate::config::parse(fields.nth(1)?)?;
+    (!is_over || threads > 1).then_some(ticks)
 }
 
 /// The writer of a log, from the lines at its beginning.

@@ -5,11 +5,10 @@
 //! file when there is none. Who takes a place that reaches the end of a block writes out what lies
 //! behind the cursor and gives slots to the blocks ahead of it. Nobody ever waits for anybody:
 //!
-//! - *A slot is only recycled when its block has no hole left*: no NUL byte in a log, no zero word in
-//!   a compact trace. Places are zero until their record is stored, and the first bytes of a record
-//!   are stored last (TSO keeps this order), so no hole means that nobody will store there any more,
-//!   and that every byte is final. A thread that was stopped in the middle of its record keeps its
-//!   slot; the others go on with the rest.
+//! - *A slot is only recycled when its block has no hole left*: no NUL byte. Places are NUL until
+//!   their line is stored, and the first bytes of a line are stored last (TSO keeps this order), so no
+//!   hole means that nobody will store there any more, and that every byte is final. A thread that was
+//!   stopped in the middle of its line keeps its slot; the others go on with the rest.
 //! - *Writing is idempotent*, because a byte has one position and one value. So it does not matter
 //!   whether a line reaches the file through a slot or beside it.
 //! - A block that gets its slot late, when some of its lines have already gone straight to the file,
@@ -33,15 +32,11 @@ pub(crate) const SLOTS: usize = 8;
 /// Blocks ahead of the cursor that have a slot.
 const AHEAD: u64 = 2;
 
-/// Whether records are words (a compact trace) and not lines.
-static HOLDS_WORDS: AtomicBool = AtomicBool::new(false);
-
 /// Set when the log is being finished: blocks get no slots any more.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Makes all slots free and gives the first blocks theirs.
-pub(crate) fn open(holds_words: bool) {
-    HOLDS_WORDS.store(holds_words, Ordering::Relaxed);
+pub(crate) fn open() {
     CLOSED.store(false, Ordering::Relaxed);
     HOT.cursor.0.store(0, Ordering::Relaxed);
     HOT.window.iter().for_each(|entry| entry.store(EMPTY, Ordering::Relaxed));
@@ -160,38 +155,6 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
     bytes(from, to).enumerate().take(LAST).for_each(&mut store);
 }
 
-/// As [`put`], for a record of a compact trace.
-#[cold]
-#[inline(never)]
-pub(crate) fn put_words(position: u64, words: &[u64]) {
-    put_each_word(position, words.len(), |index| words.get(index).copied().unwrap_or(0));
-}
-
-/// As [`put_words`], for words that are made one by one. Each is stored whole.
-#[cold]
-pub(crate) fn put_each_word(position: u64, count: usize, word: impl Fn(usize) -> u64) {
-    if is_wiped() {
-        return;
-    }
-    for index in (0..count).rev() {
-        let at = position + (index * WORD) as u64;
-        match memory_at(at) {
-            // SAFETY: a word of a reserved place; places are whole words, so it is aligned and ends
-            // before its block does.
-            Some(memory) => unsafe {
-                (*memory.cast::<AtomicU64>()).store(word(index), Ordering::Release)
-            },
-            None => file::write_at(at, &word(index).to_le_bytes()),
-        }
-    }
-    if position as usize % BLOCK + count * WORD >= BLOCK {
-        advance();
-    }
-}
-
-/// Bytes of a word.
-const WORD: usize = 8;
-
 /// Writes out the blocks that lie behind the cursor, and gives slots to the next ones.
 ///
 /// No signal handler runs meanwhile: one that forks would leave the child here, to go on with the
@@ -215,26 +178,12 @@ fn advance_undisturbed() {
         }
     }
     (current..=current + AHEAD).for_each(give_slot);
-    if HOLDS_WORDS.load(Ordering::Relaxed) {
-        crate::lifecycle::sample();
-    }
 }
 
 /// Whether a slot has a hole.
 fn has_hole(memory: *mut u8) -> bool {
     // SAFETY: a slot is BLOCK bytes, aligned to a page.
-    unsafe {
-        match HOLDS_WORDS.load(Ordering::Relaxed) {
-            true => arch::contains_zero_word(memory.cast(), BLOCK / WORD),
-            false => arch::contains_nul(memory, BLOCK),
-        }
-    }
-}
-
-/// Bytes that are a hole together when all of them are zero.
-#[inline(always)] // so that it is seen not to be 0, which would be a panic
-fn unit() -> usize {
-    if HOLDS_WORDS.load(Ordering::Relaxed) { WORD } else { 1 }
+    unsafe { arch::contains_nul(memory, BLOCK) }
 }
 
 /// Takes a slot in hand, by changing its number from what it was last seen to be.
@@ -344,11 +293,10 @@ fn has_hole_before_cursor(slot: usize, block: u64) -> bool {
     is_hole_in(slot_memory(slot), used)
 }
 
-/// Whether one of the first `len` bytes (or words) of a slot is a hole.
+/// Whether one of the first `len` bytes of a slot is NUL.
 fn is_hole_in(memory: *mut u8, len: usize) -> bool {
     // SAFETY: `len` is at most BLOCK. Volatile, because others may be storing there.
-    let byte = |index: usize| unsafe { memory.add(index).read_volatile() };
-    (0..len).step_by(unit()).any(|start| (start..start + unit()).all(|index| byte(index) == 0))
+    (0..len).any(|index| unsafe { memory.add(index).read_volatile() } == 0)
 }
 
 /// Writes what is not a hole of a block to its positions.
@@ -356,20 +304,19 @@ fn write_runs(memory: *mut u8, position: u64) {
     // SAFETY: the slot is claimed; a record that is still being stored may change bytes under us,
     // which makes the run end early and keeps the tail (see `finish`).
     let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
-    for_each_run(bytes, HOLDS_WORDS.load(Ordering::Relaxed), |at, run| {
+    for_each_run(bytes, |at, run| {
         file::write_at(position + at as u64, run);
     });
 }
 
 /// Calls `each` with the place and the bytes of everything between the holes of a block.
-pub(super) fn for_each_run(block: &[u8], holds_words: bool, mut each: impl FnMut(usize, &[u8])) {
-    let unit = if holds_words { WORD } else { 1 };
-    let is_hole = |unit: &&[u8]| unit.iter().all(|byte| *byte == 0);
+pub(super) fn for_each_run(block: &[u8], mut each: impl FnMut(usize, &[u8])) {
+    let is_hole = |byte: &&u8| **byte == 0;
     let mut at = 0;
     while let Some(rest) = block.get(at..).filter(|rest| !rest.is_empty()) {
-        let holes = rest.chunks(unit).take_while(is_hole).count() * unit;
+        let holes = rest.iter().take_while(is_hole).count();
         let rest = rest.get(holes..).unwrap_or(&[]);
-        let run = rest.chunks(unit).take_while(|unit| !is_hole(unit)).count() * unit;
+        let run = rest.iter().take_while(|byte| !is_hole(byte)).count();
         let run = rest.get(..run).unwrap_or(&[]);
         if !run.is_empty() {
             each(at + holes, run);

@@ -3,11 +3,12 @@
 
 use core::ffi::{CStr, c_char};
 use core::slice;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{Elf64_Ehdr, Elf64_Phdr, Elf64_Sym};
 
 use super::{Module, c_str};
-use crate::config;
+use crate::{config, sys};
 
 /// The public part of the loader's `struct link_map`.
 #[repr(C)]
@@ -17,6 +18,9 @@ pub(crate) struct LinkMap {
     dynamic: *const Dyn,
     next: *const LinkMap,
     previous: *const LinkMap,
+    /// Not public, but there since glibc 2.2: the module itself, or what it stands for in another
+    /// namespace.
+    real: *const LinkMap,
 }
 
 /// `Elf64_Dyn`.
@@ -30,12 +34,21 @@ const DT_NULL: i64 = 0;
 const DT_HASH: i64 = 4;
 const DT_STRTAB: i64 = 5;
 const DT_SYMTAB: i64 = 6;
+const DT_DEBUG: i64 = 21;
 const DT_GNU_HASH: i64 = 0x6fff_fef5;
 const STT_FUNC: u8 = 2;
 const STT_TLS: u8 = 6;
 const NT_GNU_BUILD_ID: u32 = 3;
 
 impl LinkMap {
+    /// Bytes that a record has at least.
+    pub(crate) const LEAST_SIZE: usize = size_of::<LinkMap>();
+
+    /// Whether this, if it is what it seems to be, is the record of a module of its own.
+    pub(crate) fn is_live(&self) -> bool {
+        core::ptr::eq(self.real, self)
+    }
+
     /// AVMA - SVMA.
     pub(crate) fn bias(&self) -> usize {
         self.bias
@@ -50,6 +63,15 @@ impl LinkMap {
         unsafe { self.next.as_ref() }
     }
 
+    /// The module that was loaded before this one.
+    ///
+    /// # Safety
+    /// No module is being loaded or unloaded.
+    pub(super) unsafe fn previous(&self) -> Option<&LinkMap> {
+        // SAFETY: as in `next`.
+        unsafe { self.previous.as_ref() }
+    }
+
     /// The loader's name for the module; for the program, which has none there, argv[0].
     pub(crate) fn name(&self) -> &[u8] {
         // SAFETY: the loader's string lives as long as the module.
@@ -57,6 +79,14 @@ impl LinkMap {
             None | Some(b"") => config::get().program_name.as_bytes(),
             Some(name) => name,
         }
+    }
+
+    /// Address of the loader that loaded this program: it leaves its `struct r_debug`, whose fifth
+    /// word says so, for debuggers.
+    pub(super) fn loader(&self) -> Option<usize> {
+        let debug = self.dynamic_pointer(DT_DEBUG).filter(|debug| *debug != 0)? as *const usize;
+        // SAFETY: the loader's own record.
+        Some(unsafe { debug.add(4).read() })
     }
 
     /// Address that a pointer in the dynamic section stands for.
@@ -197,17 +227,21 @@ pub(super) fn imports(module: &LinkMap, name: &CStr) -> bool {
 
 /// Address of the function that the module itself exports as `name`.
 pub(super) fn export(module: &LinkMap, name: &CStr) -> Option<usize> {
+    let symbol = exported(module, name)?;
+    Some(module.bias.wrapping_add(symbol.st_value as usize))
+}
+
+/// The symbol of a function that the module exports.
+fn exported(module: &LinkMap, name: &CStr) -> Option<&'static Elf64_Sym> {
     let symbols = Symbols::of(module)?;
     let is_it = |symbol: &Elf64_Sym| {
         symbol.st_shndx != 0 && symbol.st_info & 15 == STT_FUNC && symbols.name(symbol) == name
     };
-    let address = |symbol: &Elf64_Sym| module.bias.wrapping_add(symbol.st_value as usize);
     let GnuHash { buckets, chains } = match symbols.hash {
         Hash::Gnu(hash) => hash,
         Hash::SystemV(count) => {
             // SAFETY: all symbols but the first, which is none.
-            let all = unsafe { symbols.slice(1, count) };
-            return all.iter().find(|symbol| is_it(symbol)).map(address);
+            return unsafe { symbols.slice(1, count) }.iter().find(|symbol| is_it(symbol));
         }
     };
     let hash = gnu_hash(name);
@@ -221,13 +255,44 @@ pub(super) fn export(module: &LinkMap, name: &CStr) -> Option<usize> {
         let (symbol, found) =
             unsafe { (&*symbols.table.add(index), *chains.add(index - symbols.first_defined)) };
         if found | 1 == hash | 1 && is_it(symbol) {
-            return Some(address(symbol));
+            return Some(symbol);
         }
         if found & 1 == 1 {
             break;
         }
     }
     None
+}
+
+/// Makes a module's symbol one without a value, which the loader's lookup passes over.
+pub(super) fn withdraw(module: &Module, name: &CStr) {
+    const PAGE: usize = 4096;
+    // SAFETY: the module is loaded.
+    let link_map = unsafe { &*module.link_map };
+    let Some(symbol) = exported(link_map, name) else { return };
+    let at = &raw const symbol.st_value;
+    let segment = program_headers(module).and_then(|headers| {
+        headers.iter().find(|header| {
+            let start = link_map.bias.wrapping_add(header.p_vaddr as usize);
+            header.p_type == libc::PT_LOAD
+                && (at as usize).wrapping_sub(start) < header.p_memsz as usize
+        })
+    });
+    let flags = segment.map_or(0, |segment| segment.p_flags);
+    let protection = |flag, protection| if flags & flag != 0 { protection } else { 0 };
+    let before = protection(libc::PF_R, libc::PROT_READ)
+        | protection(libc::PF_W, libc::PROT_WRITE)
+        | protection(libc::PF_X, libc::PROT_EXEC);
+    let page = at as usize / PAGE * PAGE;
+    // SAFETY: whole pages of a private mapping, which stay readable and executable. The word lies
+    // in one page, being aligned; the loader reads it, and takes either value. Nothing of ours
+    // holds a reference to the symbol any more.
+    unsafe {
+        if before != 0 && sys::protect(page, PAGE, before | libc::PROT_WRITE).is_ok() {
+            AtomicU64::from_ptr(at.cast_mut()).store(0, Ordering::Relaxed);
+            let _ = sys::protect(page, PAGE, before);
+        }
+    }
 }
 
 /// The hash function of the GNU hash section (Bernstein's).

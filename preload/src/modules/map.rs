@@ -37,7 +37,7 @@ fn known() -> impl Iterator<Item = &'static Known> {
     KNOWN.iter().take(COUNT.load(Ordering::Acquire))
 }
 
-pub(super) fn is_known(module: &Module) -> bool {
+pub(crate) fn is_known(module: &Module) -> bool {
     known().any(|known| {
         known.start.load(Ordering::Acquire) == module.start
             && known.end.load(Ordering::Relaxed) == module.end
@@ -86,6 +86,7 @@ pub(crate) fn sweep() -> bool {
 
 /// Appends the path of the file that is mapped at `start`, as /proc/self/maps has it: absolute even
 /// where the loader's name is relative to a folder that is no longer the current one.
+#[inline(never)] // its buffer would be on the stack while the line is written
 pub(super) fn push_path<const N: usize>(start: usize, out: &mut Text<N>) -> bool {
     let Some(mut line) = Scratch::<{ libc::PATH_MAX as usize + 128 }>::new() else { return false };
     let Ok(fd) = sys::openat(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) else {

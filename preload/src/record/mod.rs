@@ -8,39 +8,60 @@
 pub(crate) mod compact;
 mod text;
 
-use mtr_format::compact::word::Family;
+use mtr_format::compact::op::{Family, FreeKind};
 
 use crate::hot::State;
-use crate::lifecycle;
 use crate::unwind::Registers;
+use crate::{config, lifecycle, operators};
+
+/// What to do with an event whose caller returns there.
+#[inline(always)]
+fn state_for(return_address: usize) -> State {
+    match lifecycle::state() {
+        State::Guarded => guarded_state(return_address),
+        state => state,
+    }
+}
+
+/// Where operators are recorded: what the allocator calls of itself is no event.
+#[cold]
+#[inline(never)]
+fn guarded_state(return_address: usize) -> State {
+    match operators::is_inside(return_address) {
+        true => State::Off,
+        false if config::get().is_compact => State::Compact,
+        false => State::Text,
+    }
+}
 
 /// Records an allocation, or a failed one when `ptr` is NULL. `align` is that of a family that has
 /// one.
 #[inline(always)]
 pub(crate) fn alloc(ptr: usize, size: usize, family: Family, align: usize, caller: &Registers) {
-    match lifecycle::state() {
+    match state_for(caller.return_address as usize) {
         State::Text => text::alloc(ptr, size, caller),
         State::Compact => compact::alloc(ptr, size, family, align, caller),
-        State::New | State::Off => {}
+        State::New | State::Off | State::Guarded => {}
     }
 }
 
-/// Records a free; to be called before the real one. `ptr` is not NULL.
+/// Records a free; to be called before the real one. `ptr` is not NULL. A line of the log does not
+/// say by which function.
 #[inline(always)]
-pub(crate) fn free(ptr: usize, return_address: usize) {
-    match lifecycle::state() {
+pub(crate) fn free(ptr: usize, return_address: usize, kind: FreeKind) {
+    match state_for(return_address) {
         State::Text => text::free(ptr, return_address),
-        State::Compact => compact::free(ptr),
-        State::New | State::Off => {}
+        State::Compact => compact::free(ptr, return_address, kind),
+        State::New | State::Off | State::Guarded => {}
     }
 }
 
 /// As [`free`], where the record may have to name a caller further out.
-pub(crate) fn free_by(ptr: usize, caller: &Registers) {
-    match lifecycle::state() {
+pub(crate) fn free_by(ptr: usize, caller: &Registers, kind: FreeKind) {
+    match state_for(caller.return_address as usize) {
         State::Text => text::free_by(ptr, caller),
-        State::Compact => compact::free(ptr),
-        State::New | State::Off => {}
+        State::Compact => compact::free(ptr, caller.return_address as usize, kind),
+        State::New | State::Off | State::Guarded => {}
     }
 }
 
@@ -52,7 +73,7 @@ pub(crate) fn realloc(
     caller: &Registers,
     real: impl FnOnce() -> usize,
 ) -> usize {
-    let state = lifecycle::state();
+    let state = state_for(caller.return_address as usize);
     // No allocator gives that much, so nothing ends and no place is needed.
     if size > isize::MAX as usize {
         let new = real();
@@ -62,16 +83,16 @@ pub(crate) fn realloc(
     match state {
         State::Text => text::realloc(old, size, caller, real),
         State::Compact => compact::realloc(old, size, caller, real),
-        State::New | State::Off => real(),
+        State::New | State::Off | State::Guarded => real(),
     }
 }
 
 /// Records a realloc of `old` (or of NULL) that failed at once.
 #[cold]
 pub(crate) fn realloc_failed(old: usize, size: usize, caller: &Registers) {
-    match lifecycle::state() {
+    match state_for(caller.return_address as usize) {
         State::Text => text::realloc_failed(old, size, caller),
         State::Compact => compact::realloc_failed(old, size, caller),
-        State::New | State::Off => {}
+        State::New | State::Off | State::Guarded => {}
     }
 }

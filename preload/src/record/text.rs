@@ -137,17 +137,33 @@ pub(super) struct Held {
 
 /// Runs the real realloc of a block and records what became of it. `old` is not NULL, `size` not too
 /// large.
+#[inline(never)] // it takes more of the stack than recording a trace
 pub(super) fn realloc(
     old: usize,
     size: usize,
     caller: &Registers,
     real: impl FnOnce() -> usize,
 ) -> usize {
+    match sites::get(caller.return_address as usize) {
+        Some(place) if !place.is_runtime() => realloc_at(old, size, place, real),
+        _ => realloc_at_rare_site(old, size, caller, real),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn realloc_at_rare_site(
+    old: usize,
+    size: usize,
+    caller: &Registers,
+    real: impl FnOnce() -> usize,
+) -> usize {
     let mut buffer = Buffer::EMPTY;
-    let place = match sites::get(caller.return_address as usize) {
-        Some(place) if !place.is_runtime() => place,
-        _ => find_site(caller, &mut buffer),
-    };
+    realloc_at(old, size, find_site(caller, &mut buffer), real)
+}
+
+#[inline(always)]
+fn realloc_at(old: usize, size: usize, place: Where, real: impl FnOnce() -> usize) -> usize {
     // realloc(p, 0) frees p and returns NULL, in glibc.
     let expected = if size == 0 { Op::Free } else { Op::ReallocOld };
     let log = log::id();

@@ -40,17 +40,33 @@ impl Rules {
         (self.epoch & ONGOING == 0).then_some(self.epoch)
     }
 
-    /// The rule of the code at `pc`.
+    /// Whether nothing has changed since an [`epoch`](Rules::epoch).
     #[inline(always)]
-    pub(super) fn get(self, pc: u64) -> Rule {
+    pub(super) fn are_of(self, epoch: u64) -> bool {
+        // An epoch has no unloading going on, so there is none now if it is the same.
+        self.epoch == epoch
+    }
+
+    /// As [`Rules::get`], where [`Rules::epoch`] is `Some`.
+    #[inline(always)]
+    pub(super) fn get_settled(self, pc: u64) -> Rule {
         let key = mix(pc);
         if let Some(entry) = entry_of(key) {
             let entry = entry.load(Ordering::Relaxed);
-            if entry >> BITS == key >> INDEX_BITS && self.epoch & ONGOING == 0 {
+            if entry >> BITS == key >> INDEX_BITS {
                 return Rule::from_bits(entry);
             }
         }
         self.fill(pc)
+    }
+
+    /// The rule of the code at `pc`.
+    #[inline(always)]
+    pub(super) fn get(self, pc: u64) -> Rule {
+        match self.epoch() {
+            Some(_) => self.get_settled(pc),
+            None => self.fill(pc),
+        }
     }
 
     #[cold]

@@ -115,30 +115,36 @@ impl Row {
 }
 
 /// The row of `fde` for `pc`. `None` for a program that makes no sense, or more than we hold.
+#[inline(never)]
 pub(super) fn row_at(fde: &Fde<'_>, pc: u64) -> Option<Row> {
-    let mut row = Row::EMPTY;
-    run(fde, pc, &mut row)?;
+    let (mut row, mut aside) = (Row::EMPTY, Aside::EMPTY);
+    run(fde, pc, &mut row, &mut aside)?;
     Some(row)
 }
 
-/// As [`row_at`], with the row in place of `row`. Not inlined, so that what is put aside takes no
-/// stack while the row is used.
+/// Rows that a CFA program puts aside. All zeros is sound.
+pub(super) struct Aside {
+    /// What the CIE says: `DW_CFA_restore` goes back to it.
+    initial: Row,
+    remembered: [Row; MAX_REMEMBERED],
+}
+
+impl Aside {
+    pub(super) const EMPTY: Aside =
+        Aside { initial: Row::EMPTY, remembered: [Row::EMPTY; MAX_REMEMBERED] };
+}
+
+/// As [`row_at`], with the row in place of `row` and room for others in `aside`.
 #[inline(never)]
-pub(super) fn run(fde: &Fde<'_>, pc: u64, row: &mut Row) -> Option<()> {
+pub(super) fn run(fde: &Fde<'_>, pc: u64, row: &mut Row, aside: &mut Aside) -> Option<()> {
     if fde.cie.return_register != u64::from(RETURN_ADDRESS) {
         return None;
     }
     *row = Row::EMPTY;
-    let mut machine = Machine {
-        fde,
-        location: fde.start,
-        row,
-        initial: Row::EMPTY,
-        remembered: [Row::EMPTY; MAX_REMEMBERED],
-        depth: 0,
-    };
+    aside.initial = Row::EMPTY;
+    let mut machine = Machine { fde, location: fde.start, row, aside, depth: 0 };
     machine.run(fde.cie.program, u64::MAX)?;
-    machine.initial = *machine.row;
+    machine.aside.initial = *machine.row;
     machine.location = fde.start;
     machine.depth = 0;
     machine.run(fde.program, pc)
@@ -148,9 +154,7 @@ struct Machine<'a> {
     fde: &'a Fde<'a>,
     location: u64,
     row: &'a mut Row,
-    /// What the CIE says: `DW_CFA_restore` goes back to it.
-    initial: Row,
-    remembered: [Row; MAX_REMEMBERED],
+    aside: &'a mut Aside,
     depth: usize,
 }
 
@@ -209,13 +213,13 @@ impl Machine<'_> {
             }
             // remember_state
             0x0a => {
-                *self.remembered.get_mut(self.depth)? = *self.row;
+                *self.aside.remembered.get_mut(self.depth)? = *self.row;
                 self.depth += 1;
             }
             // restore_state
             0x0b => {
                 self.depth = self.depth.checked_sub(1)?;
-                *self.row = *self.remembered.get(self.depth)?;
+                *self.row = *self.aside.remembered.get(self.depth)?;
             }
             // def_cfa, def_cfa_sf
             0x0c => {
@@ -302,7 +306,7 @@ impl Machine<'_> {
 
     fn restore(&mut self, register: u64) {
         if let Ok(number) = u8::try_from(register) {
-            self.row.set(register, self.initial.register(number));
+            self.row.set(register, self.aside.initial.register(number));
         }
     }
 }

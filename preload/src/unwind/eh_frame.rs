@@ -19,11 +19,10 @@ pub(super) struct Cie<'a> {
     pub(super) program: Cursor<'a>,
 }
 
-/// A range of code and its CFA program.
+/// A range of code, from `start` on, and its CFA program.
 #[derive(Clone, Copy)]
 pub(super) struct Fde<'a> {
     pub(super) start: u64,
-    pub(super) end: u64,
     pub(super) program: Cursor<'a>,
     pub(super) cie: Cie<'a>,
 }
@@ -73,7 +72,7 @@ pub(super) fn find_in<'a>(
     {
         let count = header.encoded_pointer(count_encoding, data)?;
         let address = search(header, table_encoding, width, count, data, pc)?;
-        return read_fde(at(address)?, &at).filter(|fde| fde.covers(pc));
+        return read_fde(at(address)?, pc, &at);
     }
     find_by_walking(at(frames)?, pc, &at)
 }
@@ -126,11 +125,12 @@ fn find_by_walking<'a>(
     at: &impl Fn(u64) -> Option<Cursor<'a>>,
 ) -> Option<Fde<'a>> {
     while let Some(record) = read_record(&mut frames) {
-        if let Record::Fde { cie_address, content } = record
-            && let Some(fde) = read_fde_content(cie_address, content, at)
-            && fde.covers(pc)
-        {
-            return Some(fde);
+        if let Record::Fde { cie_address, content } = record {
+            // In place of the result: a copy of it would be on the stack while the search goes on.
+            let fde = read_fde_content(cie_address, content, pc, at);
+            if fde.is_some() {
+                return fde;
+            }
         }
     }
     None
@@ -154,13 +154,14 @@ fn read_record<'a>(frames: &mut Cursor<'a>) -> Option<Record<'a>> {
     }
 }
 
-/// The FDE at `frames`.
+/// The FDE at `frames`, if it covers `pc`.
 pub(super) fn read_fde<'a>(
     mut frames: Cursor<'a>,
+    pc: u64,
     at: &impl Fn(u64) -> Option<Cursor<'a>>,
 ) -> Option<Fde<'a>> {
     match read_record(&mut frames)? {
-        Record::Fde { cie_address, content } => read_fde_content(cie_address, content, at),
+        Record::Fde { cie_address, content } => read_fde_content(cie_address, content, pc, at),
         Record::Cie => None,
     }
 }
@@ -168,16 +169,20 @@ pub(super) fn read_fde<'a>(
 fn read_fde_content<'a>(
     cie_address: u64,
     mut content: Cursor<'a>,
+    pc: u64,
     at: &impl Fn(u64) -> Option<Cursor<'a>>,
 ) -> Option<Fde<'a>> {
     let cie = read_cie(at(cie_address)?)?;
     let start = content.encoded_pointer(cie.pointer_encoding, 0)?;
-    let len = content.encoded_value(cie.pointer_encoding)?;
+    let end = start.wrapping_add(content.encoded_value(cie.pointer_encoding)?);
+    if pc < start || pc >= end {
+        return None;
+    }
     if cie.has_augmentation {
         let len = content.uleb128()?;
         content.skip(len)?;
     }
-    Some(Fde { start, end: start.wrapping_add(len), program: content, cie })
+    Some(Fde { start, program: content, cie })
 }
 
 fn read_cie(mut frames: Cursor<'_>) -> Option<Cie<'_>> {
@@ -232,10 +237,4 @@ fn read_cie(mut frames: Cursor<'_>) -> Option<Cie<'_>> {
         Some(_) => return None,
     }
     Some(cie)
-}
-
-impl Fde<'_> {
-    fn covers(&self, pc: u64) -> bool {
-        self.start <= pc && pc < self.end
-    }
 }

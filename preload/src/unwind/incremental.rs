@@ -11,41 +11,36 @@
 //! interpreted, all frames of a stack that ended too early, and those of a stack whose bounds are
 //! not known (which may vanish before its words are read again).
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::bounds::Stack;
 use super::cache::Rules;
-use super::rule::{Kind, Rule};
-use super::step::Registers;
-use super::walk::{End, Position, Walker};
+use super::rule::Kind;
+use super::search::{NewFrame, Search};
+use super::step::{Registers, Room};
+use super::walk::{End, Frame, walk_in};
+use super::words::{MAX_WORDS, Words};
 
-/// Frames that are kept. Deeper stacks are left to [`walk`](super::walk()).
+/// Frames that are kept. Deeper stacks are left to [`LastStack::walk`].
 pub(crate) const MAX_FRAMES: usize = 4096;
-const MAX_WORDS: usize = 2 * MAX_FRAMES;
 
 /// A frame of the last stack.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct StackFrame {
+pub(super) struct StackFrame {
     /// A return address, or where a signal interrupted.
-    pub(crate) pc: u64,
+    pub(super) pc: u64,
     /// rsp in the frame, after its callee has returned.
-    rsp: u64,
-    rbp: u64,
-    /// What the caller knows this stack by, from the outermost frame to this one. 0 in a frame that
-    /// is new.
-    pub(crate) node: u32,
-    /// See [`Needs`].
-    needs: Needs,
+    pub(super) rsp: u64,
+    pub(super) rbp: u64,
+    /// What the stack from the outermost frame to this one is known by.
+    pub(super) node: u32,
+    pub(super) needs: Needs,
 }
 
-impl StackFrame {
-    /// The frame's address as traces state it: a reader looks up the byte before it.
-    #[inline(always)]
-    pub(crate) fn return_address(&self) -> u64 {
-        self.pc.wrapping_add((self.needs.0 & Needs::INTERRUPTED != 0).into())
-    }
-}
+/// Where a search for a frame further out ends.
+const SENTINEL: StackFrame = StackFrame { pc: 0, rsp: u64::MAX, rbp: 0, node: 0, needs: Needs(0) };
 
 /// What the walk outwards from a frame depends on, but for its PC and rsp.
 ///
@@ -56,7 +51,7 @@ impl StackFrame {
 /// ```
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
-struct Needs(u32);
+pub(super) struct Needs(u32);
 
 impl Needs {
     const NEVER: usize = (1 << 30) - 1;
@@ -64,28 +59,29 @@ impl Needs {
     const RBP: u32 = 1 << 31;
 
     #[inline(always)]
-    fn words(self) -> usize {
+    pub(super) fn words(self) -> usize {
         self.0 as usize & Needs::NEVER
+    }
+
+    #[inline(always)]
+    pub(super) fn is_interrupted(self) -> bool {
+        self.0 & Needs::INTERRUPTED != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn rbp(self) -> bool {
+        self.0 & Needs::RBP != 0
     }
 }
 
-/// A word of the stack that a frame was recovered from.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Word {
-    address: u64,
-    value: u64,
-}
+/// What the caller knows stacks by: a number for every chain of frames.
+pub(crate) trait Names {
+    /// Of what is outside of the outermost frame of a stack that ends so.
+    fn outside(&mut self, end: End) -> u32;
 
-/// A frame that the walk has found, before it is known what is outside of it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct NewFrame {
-    pc: u64,
-    rsp: u64,
-    rbp: u64,
-    rule: u32,
-    is_interrupted: bool,
+    /// Of the frame with this address (as traces state it: readers look up the byte before it),
+    /// which was called by `outer`.
+    fn frame(&mut self, outer: u32, address: u64) -> u32;
 }
 
 /// The last call stack of a thread. All zeros is a sound value: none.
@@ -94,223 +90,239 @@ struct NewFrame {
 /// [`LastStack::update`] needs another one, or none.
 #[repr(C)]
 pub(crate) struct LastStack {
+    /// The innermost frame, with rsp 0 (which no thread has) while there is none.
+    top: StackFrame,
     /// Bounds and rules that the frames were found with.
     high: u64,
     epoch: u64,
     len: usize,
-    words_len: usize,
-    end: End,
-    /// Outermost first.
-    frames: [StackFrame; MAX_FRAMES],
-    /// Those of the outermost frame first.
-    words: [Word; MAX_WORDS],
+    pub(super) words: Words,
+    /// Outermost first, behind a sentinel that is set when `high` is.
+    pub(super) frames: [StackFrame; MAX_FRAMES + 1],
     /// Innermost first; used by `update` only.
-    new: [NewFrame; MAX_FRAMES],
-}
-
-/// What [`LastStack::update`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Update {
-    /// How many frames, from the outermost one, are those of the last stack.
-    pub(crate) kept: usize,
-    /// How the stack ends on the outside; [`End::Limit`]: it has more than [`MAX_FRAMES`], and none
-    /// is held.
-    pub(crate) end: End,
+    pub(super) new: [NewFrame; MAX_FRAMES],
+    pub(super) room: Room,
 }
 
 impl LastStack {
-    /// The frames, outermost first. Those that the last update did not keep have node 0; the caller
-    /// sets it.
-    #[inline(always)]
-    pub(crate) fn frames(&mut self) -> &mut [StackFrame] {
-        self.frames.get_mut(..self.len).unwrap_or_default()
-    }
-
     /// Forgets the stack, for another thread.
     pub(crate) fn clear(&mut self) {
         self.len = 0;
+        self.top.rsp = 0;
     }
 
-    /// Brings the frames up to date with the stack of the hook's caller. `stack` is that of the
-    /// thread, see [`Stack::update`].
-    #[inline]
-    pub(crate) fn update(&mut self, start: &Registers, stack: &Stack) -> Update {
-        let rules = Rules::current();
-        let (at, mut walker) = Walker::new(start, stack, rules);
-        // A signal handler that ends this update by a jump leaves an empty stack behind.
-        let last = core::mem::take(&mut self.len);
-        compiler_fence(Ordering::SeqCst);
-        let (update, len) = self.update_from(at, &mut walker, last, rules);
-        compiler_fence(Ordering::SeqCst);
-        self.len = len;
-        update
+    /// Outermost first.
+    #[cfg(feature = "verify-stacks")]
+    pub(super) fn frames(&self) -> &[StackFrame] {
+        self.frames.get(1..self.len + 1).unwrap_or_default()
     }
 
-    /// As [`LastStack::update`], with `last` frames from last time. Returns how many there are now.
+    /// Where the stack of the frames ends.
     #[inline(always)]
-    fn update_from(
+    pub(super) fn high(&self) -> u64 {
+        self.high
+    }
+
+    /// Visits the frames of the call stack from the hook's caller on, until the outermost one or until
+    /// `visit` breaks. The last stack stays what it was.
+    pub(crate) fn walk(
         &mut self,
-        mut at: Position,
-        walker: &mut Walker<'_>,
-        last: usize,
-        rules: Rules,
-    ) -> (Update, usize) {
-        // Where the bounds are not known, or rules are about to change, nothing can be taken over.
-        let high = if at.memory.is_bounded() { at.memory.high() } else { 0 };
-        let epoch = rules.epoch().unwrap_or(u64::MAX);
-        let may_keep = high != 0 && high == self.high && Some(self.epoch) == rules.epoch();
-        (self.high, self.epoch) = (high, epoch);
-
-        let too_deep = (Update { kept: 0, end: End::Limit }, 0);
-        let mut found = 0;
-        let mut candidate = if may_keep { last } else { 0 };
-        let mut sound_words = None;
-        let kept = loop {
-            if let Some(kept) = self.join(&at, &mut candidate, &mut sound_words) {
-                break kept;
-            }
-            let rule = walker.rule(&at);
-            let Some(place) = self.new.get_mut(found) else { return too_deep };
-            *place = NewFrame {
-                pc: at.pc,
-                rsp: at.rsp,
-                rbp: at.rbp,
-                rule: rule.bits() as u32,
-                is_interrupted: at.is_interrupted,
-            };
-            found += 1;
-            if let Err(end) = walker.step(&mut at, rule) {
-                self.end = end;
-                break 0;
-            }
-        };
-        let outer = match kept.checked_sub(1).and_then(|innermost| self.frames.get(innermost)) {
-            Some(frame) => *frame,
-            None => self.outside(&at),
-        };
-        self.words_len = if kept > 0 { outer.needs.words() } else { 0 };
-        if kept + found > MAX_FRAMES {
-            return too_deep;
-        }
-        self.append(kept, found, outer);
-        (Update { kept, end: self.end }, kept + found)
+        start: &Registers,
+        stack: &Stack,
+        visit: impl FnMut(Frame) -> ControlFlow<()>,
+    ) -> End {
+        walk_in(&mut self.room, start, stack, visit)
     }
 
-    /// What stands for the frame outside of the outermost one, where the walk has ended. A stack
-    /// that ended too early may not do so the next time, and one whose bounds are not known may not
-    /// be readable then.
-    fn outside(&self, at: &Position) -> StackFrame {
-        let may_keep = self.end == End::Root && at.memory.is_bounded();
-        let needs = if may_keep { 0 } else { Needs::NEVER as u32 };
-        let (pc, rsp, rbp) = (at.pc, at.rsp, at.rbp);
-        StackFrame { pc, rsp, rbp, node: 0, needs: Needs(needs) }
-    }
-
-    /// How many frames can be taken over because the walk has reached the innermost of them.
-    /// `candidate`: how many there are that it has not passed. `sound`: how many of the words are
-    /// known to be unchanged.
+    /// The node of the stack of the hook's caller, if that is the last stack. `stack` is that of the
+    /// thread, as the last [`LastStack::update`] left it.
     #[inline(always)]
-    fn join(
-        &self,
-        at: &Position,
-        candidate: &mut usize,
-        sound: &mut Option<usize>,
-    ) -> Option<usize> {
-        let frame = loop {
-            let frame = self.frames.get(candidate.checked_sub(1)?)?;
-            if frame.rsp >= at.rsp {
-                break frame;
-            }
-            *candidate -= 1;
-        };
-        let is_same = frame.rsp == at.rsp
-            && frame.pc == at.pc
-            && (frame.needs.0 & Needs::INTERRUPTED != 0) == at.is_interrupted
-            && (frame.needs.0 & Needs::RBP == 0 || frame.rbp == at.rbp)
-            && at.memory.is_bounded();
-        let needed = frame.needs.words();
-        if !is_same || needed > self.words_len {
+    pub(crate) fn unchanged(&self, start: &Registers, stack: &Stack) -> Option<u32> {
+        let top = &self.top;
+        let is_same = start.rsp == top.rsp
+            && start.return_address == top.pc
+            && (start.rbp == top.rbp || !top.needs.rbp())
+            && stack.high() == self.high
+            && Rules::current().are_of(self.epoch);
+        if !is_same {
             return None;
         }
-        let unchanged = match *sound {
-            Some(unchanged) => unchanged,
-            None => *sound.insert(self.unchanged_words(needed, at)),
-        };
-        (needed <= unchanged).then_some(*candidate)
+        let needed = top.needs.words();
+        // SAFETY: as in `is_join` (search.rs); rsp is what it was then, and the thread's stack still
+        // ends at `high`, so that is the stack that it is on.
+        (unsafe { self.words.unchanged(needed) } == needed).then_some(top.node)
     }
 
-    /// How many of the first `len` words are what they were.
+    /// Brings the frames up to date with the stack of the hook's caller and names those that are
+    /// new. Returns the node of the innermost one; `None`: there is no room for so many, and none is
+    /// held. `stack` is that of the thread, or [`Stack::NEW`] at first.
     #[inline(always)]
-    fn unchanged_words(&self, len: usize, at: &Position) -> usize {
-        let words = self.words.get(..len).unwrap_or(&[]);
-        // SAFETY: words that a frame needs were inside of `rsp..high` when they were recorded, with
-        // the rsp of that frame, which is the position's now, and the same `high`: `append` and
-        // `update` see to both. Above the current rsp the thread's own stack stays mapped.
-        let read = |word: &Word| unsafe { at.memory.word_unchecked(word.address) };
-        let difference = words.iter().fold(0, |all, word| all | (read(word) ^ word.value));
-        if difference == 0 {
-            return len;
+    pub(crate) fn update(
+        &mut self,
+        start: &Registers,
+        stack: &mut Stack,
+        names: &mut impl Names,
+    ) -> Option<u32> {
+        let rules = Rules::current();
+        let last = self.len;
+        // A signal handler that ends this update by a jump leaves an empty stack behind.
+        self.clear();
+        compiler_fence(Ordering::SeqCst);
+        if stack.holds(start.rsp) && stack.high() == self.high && rules.are_of(self.epoch) {
+            match Search::run(self, last, start, rules) {
+                Ok((kept, found)) => self.append_plain(kept, found, names),
+                Err(search) => self.go_on(search?, start, stack, rules, names),
+            }
+        } else {
+            self.begin_anew(start, stack, rules, names)
         }
-        words.iter().take_while(|word| read(word) == word.value).count()
     }
 
-    /// Adds the first `found` new frames behind the `kept` ones, from the outermost one on. `outer`
-    /// is outside of all of them.
+    /// Bounds or rules are not those of the last stack, or not known: nothing can be taken over.
+    #[cold]
+    #[inline(never)]
+    fn begin_anew(
+        &mut self,
+        start: &Registers,
+        stack: &mut Stack,
+        rules: Rules,
+        names: &mut impl Names,
+    ) -> Option<u32> {
+        stack.update(start.rsp);
+        // Where they are not known now, nothing can be taken over the next time.
+        self.high = if stack.holds(start.rsp) { stack.high() } else { 0 };
+        self.epoch = rules.epoch().unwrap_or(u64::MAX);
+        *self.frames.first_mut()? = SENTINEL;
+        self.go_on(Search::new(start, 0), start, stack, rules, names)
+    }
+
+    /// The last stack is complete: it has these frames. Returns the node.
     #[inline(always)]
-    fn append(&mut self, kept: usize, found: usize, mut outer: StackFrame) {
+    fn finish(&mut self, len: usize, top: StackFrame) -> Option<u32> {
+        compiler_fence(Ordering::SeqCst);
+        (self.len, self.top) = (len, top);
+        Some(top.node)
+    }
+
+    /// Adds the frames that the search has found behind those that it keeps (one at least), from the
+    /// outermost one on. All are plain.
+    #[inline(always)]
+    fn append_plain(&mut self, kept: usize, found: usize, names: &mut impl Names) -> Option<u32> {
+        let mut outer = *self.frames.get(kept)?;
+        let mut words_len = outer.needs.words();
+        let len = kept + found;
+        if words_len + 2 * found > MAX_WORDS {
+            return None;
+        }
+        let places = self.frames.get_mut(kept + 1..len + 1)?;
+        let new = self.new.get(..found)?;
+        for (place, new) in places.iter_mut().zip(new.iter().rev()) {
+            let rule = new.rule();
+            let mut needs = u32::from(rule.is_plain_by_rbp()) << 31;
+            // SAFETY: two words for each frame: they have room.
+            unsafe { self.words.set(words_len, outer.rsp.wrapping_sub(8), outer.pc) };
+            words_len += 1;
+            if outer.needs.rbp() {
+                match rule.rbp_below_cfa() {
+                    0 => needs = Needs::RBP,
+                    below => {
+                        // SAFETY: as above.
+                        unsafe {
+                            self.words.set(words_len, outer.rsp.wrapping_sub(below), outer.rbp)
+                        };
+                        words_len += 1;
+                    }
+                }
+            }
+            let node = names.frame(outer.node, new.pc);
+            let needs = Needs(needs | words_len as u32);
+            outer = StackFrame { pc: new.pc, rsp: new.rsp, rbp: new.rbp, node, needs };
+            *place = outer;
+        }
+        self.words.set_len(words_len);
+        self.finish(len, outer)
+    }
+
+    /// Does the rest of [`LastStack::update`] where frames of any kind are to be expected.
+    #[cold]
+    #[inline(never)]
+    fn go_on(
+        &mut self,
+        mut search: Search,
+        start: &Registers,
+        stack: &Stack,
+        rules: Rules,
+        names: &mut impl Names,
+    ) -> Option<u32> {
+        search.go_on(self, start, stack, rules)?;
+        let mut outer = match self.frames.get(search.kept) {
+            Some(frame) if search.kept > 0 => *frame,
+            _ => outside(&search, names),
+        };
+        self.words.set_len(if search.kept > 0 { outer.needs.words() } else { 0 });
         // A frame that says itself that it has no caller depends on no word. One whose return
         // address is 0 depends on that.
-        let mut has_caller = kept > 0 || outer.pc == 0;
-        for (at, index) in (kept..).zip((0..found).rev()) {
-            let Some(new) = self.new.get(index).copied() else { return };
+        let mut has_caller = search.kept > 0 || search.pc == 0;
+        let len = search.kept + search.found;
+        let places = self.frames.get_mut(search.kept + 1..len + 1)?;
+        let new = self.new.get(..search.found)?;
+        for (place, new) in places.iter_mut().zip(new.iter().rev()) {
             let mut needs = match has_caller {
-                true => self.depend(&new, Rule::from_bits(new.rule.into()), &outer),
+                true => depend(&mut self.words, new, &outer),
                 false => outer.needs.0,
             };
             has_caller = true;
-            if new.is_interrupted {
+            let mut address = new.pc;
+            if new.is_interrupted() {
                 needs |= Needs::INTERRUPTED;
+                address = address.wrapping_add(1);
             }
+            let node = names.frame(outer.node, address);
             let needs = Needs(needs);
-            outer = StackFrame { pc: new.pc, rsp: new.rsp, rbp: new.rbp, node: 0, needs };
-            if let Some(place) = self.frames.get_mut(at) {
-                *place = outer;
-            }
+            outer = StackFrame { pc: new.pc, rsp: new.rsp, rbp: new.rbp, node, needs };
+            *place = outer;
         }
+        self.finish(len, outer)
     }
+}
 
-    /// Records the words that led from the frame `new` to the one `outer`. Returns what the walk
-    /// outwards from `new` depends on.
-    #[inline(always)]
-    fn depend(&mut self, new: &NewFrame, rule: Rule, outer: &StackFrame) -> u32 {
-        let kind = rule.kind();
-        let needed = outer.needs.words();
-        if needed == Needs::NEVER || !matches!(kind, Kind::Rsp | Kind::Rbp | Kind::AtRbp) {
-            return Needs::NEVER as u32;
-        }
-        let outer_needs_rbp = outer.needs.0 & Needs::RBP != 0;
-        let below = rule.rbp_below_cfa();
-        let mut is_sound = self.record(outer.rsp.wrapping_sub(8), outer.pc, new.rsp);
-        if kind == Kind::AtRbp {
-            is_sound &= self.record(new.rbp.wrapping_add(rule.offset()), outer.rsp, new.rsp);
-            is_sound &= !outer_needs_rbp || self.record(new.rbp, outer.rbp, new.rsp);
-        } else if below != 0 && outer_needs_rbp {
-            is_sound &= self.record(outer.rsp.wrapping_sub(below), outer.rbp, new.rsp);
-        }
-        if !is_sound {
-            return Needs::NEVER as u32;
-        }
-        let needs_rbp = kind != Kind::Rsp || (below == 0 && outer_needs_rbp);
-        self.words_len as u32 | if needs_rbp { Needs::RBP } else { 0 }
-    }
+/// What stands for the frame outside of the outermost one, where the walk has ended. A stack that
+/// ended too early may not do so the next time, and one whose bounds are not known may not be
+/// readable then.
+fn outside(search: &Search, names: &mut impl Names) -> StackFrame {
+    let may_keep = search.end == End::Root && search.is_bounded;
+    let needs = Needs(if may_keep { 0 } else { Needs::NEVER as u32 });
+    let (pc, rsp, rbp, node) = (search.pc, search.rsp, search.rbp, names.outside(search.end));
+    StackFrame { pc, rsp, rbp, node, needs }
+}
 
-    /// Adds a word. False if there is no room, or if it is below the rsp of its frame (where it may
-    /// be gone the next time).
-    #[inline(always)]
-    fn record(&mut self, address: u64, value: u64, rsp: u64) -> bool {
-        let Some(place) = self.words.get_mut(self.words_len) else { return false };
-        *place = Word { address, value };
-        self.words_len += 1;
-        address >= rsp
+/// Records the words that led from the frame `new` to the one `outer`. Returns what the walk
+/// outwards from `new` depends on.
+fn depend(words: &mut Words, new: &NewFrame, outer: &StackFrame) -> u32 {
+    let rule = new.rule();
+    let kind = rule.kind();
+    if outer.needs.words() == Needs::NEVER || !matches!(kind, Kind::Rsp | Kind::Rbp | Kind::AtRbp) {
+        return Needs::NEVER as u32;
     }
+    let outer_needs_rbp = outer.needs.rbp();
+    let below = rule.rbp_below_cfa();
+    // A word below the frame's rsp may be gone the next time. The return address never is: the walk
+    // goes outwards only.
+    let mut is_sound = words.push(outer.rsp.wrapping_sub(8), outer.pc);
+    let mut push = |address: u64, value| {
+        is_sound &= address >= new.rsp && words.push(address, value);
+    };
+    if kind == Kind::AtRbp {
+        push(new.rbp.wrapping_add(rule.offset()), outer.rsp);
+        if outer_needs_rbp {
+            push(new.rbp, outer.rbp);
+        }
+    } else if below != 0 && outer_needs_rbp {
+        push(outer.rsp.wrapping_sub(below), outer.rbp);
+    }
+    if !is_sound {
+        return Needs::NEVER as u32;
+    }
+    let needs_rbp = kind != Kind::Rsp || (below == 0 && outer_needs_rbp);
+    words.len() as u32 | if needs_rbp { Needs::RBP } else { 0 }
 }

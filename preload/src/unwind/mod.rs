@@ -21,13 +21,21 @@ mod memory; // words of the stack
 mod rule; // a row in 31 bits
 mod step; // one frame, by all that the row says
 mod walk; // frame by frame
+mod words; // the words that a stack was recovered from
+mod search; // to the first frame that is known
 mod incremental; // only the frames that are new since the last time
+#[cfg(feature = "verify-stacks")]
+pub(crate) mod verify; // that nothing is missed so
 
 pub(crate) use bounds::Stack;
 pub(crate) use cache::{begin_unload, end_unload};
-pub(crate) use incremental::LastStack;
+#[cfg(test)]
+use incremental::MAX_FRAMES;
+pub(crate) use incremental::{LastStack, Names};
 pub(crate) use step::Registers;
-pub(crate) use walk::{End, walk};
+pub(crate) use walk::End;
+#[cfg(test)]
+pub(crate) use walk::walk;
 
 #[cfg(test)]
 mod tests;

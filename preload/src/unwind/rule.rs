@@ -66,6 +66,12 @@ impl Rule {
         }
     }
 
+    /// Whether the kind is [`Kind::Rbp`], of a rule that is of that or of [`Kind::Rsp`].
+    #[inline(always)]
+    pub(super) fn is_plain_by_rbp(self) -> bool {
+        self.0 & Kind::Rbp as u32 != 0
+    }
+
     /// What is added to the register.
     #[inline(always)]
     pub(super) fn offset(self) -> u64 {
@@ -88,8 +94,9 @@ impl Rule {
 
     /// The rule of the code at `pc`, from the module that is loaded there.
     pub(super) fn of(pc: u64) -> Rule {
-        let Some(fde) = eh_frame::find(pc) else { return Rule::UNKNOWN };
-        match row_at(&fde, pc) {
+        let found = eh_frame::find(pc);
+        let Some(fde) = &found else { return Rule::UNKNOWN };
+        match row_at(fde, pc) {
             Some(_) if fde.cie.is_signal => Rule::COMPLEX,
             Some(row) => Rule::from_row(&row, fde.program),
             // Computing it again will fail again, and tell why.

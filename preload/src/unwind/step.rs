@@ -1,7 +1,9 @@
 //! One step outwards by all that a row of the CFI table says, for all registers: the slow way, which
 //! defines what the fast one (rule.rs, walk.rs) has to agree with.
 
-use super::cfi::{CfaRule, RBP, RBX, REGISTERS, RETURN_ADDRESS, RSP, RegisterRule, Row, run};
+use super::cfi::{
+    Aside, CfaRule, RBP, RBX, REGISTERS, RETURN_ADDRESS, RSP, RegisterRule, Row, run,
+};
 use super::cursor::Cursor;
 use super::eh_frame;
 use super::expression::evaluate;
@@ -64,49 +66,103 @@ pub(super) struct Full {
     known: u32,
 }
 
-/// What the CFI says of a place in the code. Apart from [`Full`], so that the stack that finding it
-/// takes is free again when the step is made.
-pub(super) struct Described {
+/// What the slow way needs that would take much of the program's stack. All zeros is a sound value.
+#[repr(C)]
+pub(crate) struct Room {
+    /// The registers of the frame that [`Room::step`] leaves, and then of its caller.
+    pub(super) full: Full,
+    /// Those of the last frame in which all were known.
+    pub(super) checkpoint: Full,
+    caller: Full,
     row: Row,
-    /// Where the row's expressions are.
-    segment: Cursor<'static>,
-    is_signal: bool,
+    aside: Aside,
 }
 
-impl Described {
-    /// Nothing, to be overwritten.
-    pub(super) fn nothing() -> Self {
-        Described { row: Row::EMPTY, segment: Cursor::new(&[], 0), is_signal: false }
+impl Room {
+    #[cfg(any(test, feature = "verify-stacks"))]
+    pub(super) const EMPTY: Room = Room {
+        full: Full::NOTHING,
+        checkpoint: Full::NOTHING,
+        caller: Full::NOTHING,
+        row: Row::EMPTY,
+        aside: Aside::EMPTY,
+    };
+
+    /// Steps outwards from the frame whose code at `lookup` is running. `lookup` is the PC, minus
+    /// one if that is a return address: a call may be the last instruction of its function.
+    #[inline(never)]
+    pub(super) fn step(
+        &mut self,
+        lookup: u64,
+        scope: Scope,
+        memory: &mut Memory,
+    ) -> Result<Outcome, Problem> {
+        // One after the other, so that what finding it takes of the stack is free again.
+        let (segment, is_signal) = self.find_row(lookup)?;
+        self.step_by_row(segment, is_signal, scope, memory)
+    }
+
+    /// Makes `row` that of the code at `lookup`. Returns where its expressions are, and whether it
+    /// is that of a signal frame.
+    #[inline(never)]
+    fn find_row(&mut self, lookup: u64) -> Result<(Cursor<'static>, bool), Problem> {
+        let found = eh_frame::find(lookup);
+        let fde = found.as_ref().ok_or(Problem::NoCfi)?;
+        run(fde, lookup, &mut self.row, &mut self.aside).ok_or(Problem::BadCfi)?;
+        Ok((fde.program, fde.cie.is_signal))
     }
 
     #[inline(never)]
-    fn find(&mut self, lookup: u64) -> Result<(), Problem> {
-        let fde = eh_frame::find(lookup).ok_or(Problem::NoCfi)?;
-        run(&fde, lookup, &mut self.row).ok_or(Problem::BadCfi)?;
-        self.segment = fde.program;
-        self.is_signal = fde.cie.is_signal;
-        Ok(())
+    fn step_by_row(
+        &mut self,
+        segment: Cursor<'static>,
+        is_signal: bool,
+        scope: Scope,
+        memory: &mut Memory,
+    ) -> Result<Outcome, Problem> {
+        let Room { full, caller, row, .. } = self;
+        if row.register(RETURN_ADDRESS) == RegisterRule::Undefined {
+            return Ok(Outcome::Root);
+        }
+        let all = scope == Scope::All || is_signal;
+        let cfa = full.cfa(row, segment, memory)?;
+        *caller = *full;
+        for register in 0..REGISTERS as u8 {
+            let is_frame = matches!(register, RBP | RSP | RETURN_ADDRESS);
+            if !is_frame && !all {
+                caller.known &= !(1 << register);
+                continue;
+            }
+            match full.recover(row, register, cfa, segment, memory) {
+                Ok(value) => caller.set(register, value),
+                Err(problem) if is_frame => return Err(problem),
+                Err(_) => caller.known &= !(1 << register),
+            }
+        }
+        *full = *caller;
+        Ok(if is_signal { Outcome::Interrupted } else { Outcome::Called })
     }
 }
 
 impl Full {
+    #[cfg(any(test, feature = "verify-stacks"))]
+    const NOTHING: Full = Full { values: [0; REGISTERS], known: 0 };
+
     /// Nothing but these three.
-    pub(super) fn of_frame(pc: u64, rsp: u64, rbp: u64) -> Self {
-        let mut full = Full { values: [0; REGISTERS], known: 0 };
-        full.set(RETURN_ADDRESS, pc);
-        full.set(RSP, rsp);
-        full.set(RBP, rbp);
-        full
+    pub(super) fn set_to_frame(&mut self, pc: u64, rsp: u64, rbp: u64) {
+        self.known = 0;
+        self.set(RETURN_ADDRESS, pc);
+        self.set(RSP, rsp);
+        self.set(RBP, rbp);
     }
 
-    pub(super) fn of_caller(start: &Registers) -> Self {
-        let mut full = Full::of_frame(start.return_address, start.rsp, start.rbp);
-        full.set(RBX, start.rbx);
-        full.set(12, start.r12);
-        full.set(13, start.r13);
-        full.set(14, start.r14);
-        full.set(15, start.r15);
-        full
+    pub(super) fn set_to_caller(&mut self, start: &Registers) {
+        self.set_to_frame(start.return_address, start.rsp, start.rbp);
+        self.set(RBX, start.rbx);
+        self.set(12, start.r12);
+        self.set(13, start.r13);
+        self.set(14, start.r14);
+        self.set(15, start.r15);
     }
 
     pub(super) fn get(&self, register: u64) -> Option<u64> {
@@ -126,51 +182,6 @@ impl Full {
     pub(super) fn frame(&self) -> (u64, u64, u64) {
         let [.., rbp, rsp, _, _, _, _, _, _, _, _, pc] = self.values;
         (pc, rsp, rbp)
-    }
-
-    /// Steps outwards from the frame whose code at `lookup` is running. `lookup` is the PC, minus
-    /// one if that is a return address: a call may be the last instruction of its function. `code`
-    /// is room for what the CFI says.
-    #[inline(always)]
-    pub(super) fn step(
-        &mut self,
-        lookup: u64,
-        scope: Scope,
-        memory: &mut Memory,
-        code: &mut Described,
-    ) -> Result<Outcome, Problem> {
-        code.find(lookup)?;
-        self.step_by(code, scope, memory)
-    }
-
-    #[inline(never)]
-    fn step_by(
-        &mut self,
-        code: &Described,
-        scope: Scope,
-        memory: &mut Memory,
-    ) -> Result<Outcome, Problem> {
-        let row = &code.row;
-        if row.register(RETURN_ADDRESS) == RegisterRule::Undefined {
-            return Ok(Outcome::Root);
-        }
-        let all = scope == Scope::All || code.is_signal;
-        let cfa = self.cfa(row, code.segment, memory)?;
-        let mut caller = *self;
-        for register in 0..REGISTERS as u8 {
-            let is_frame = matches!(register, RBP | RSP | RETURN_ADDRESS);
-            if !is_frame && !all {
-                caller.known &= !(1 << register);
-                continue;
-            }
-            match self.recover(row, register, cfa, code.segment, memory) {
-                Ok(value) => caller.set(register, value),
-                Err(problem) if is_frame => return Err(problem),
-                Err(_) => caller.known &= !(1 << register),
-            }
-        }
-        *self = caller;
-        Ok(if code.is_signal { Outcome::Interrupted } else { Outcome::Called })
     }
 
     fn cfa(&self, row: &Row, segment: Cursor<'_>, memory: &mut Memory) -> Result<u64, Problem> {

@@ -7,7 +7,7 @@ use super::cache::Rules;
 use super::eh_frame;
 use super::memory::Memory;
 use super::rule::{Kind, Rule};
-use super::step::{Described, Full, Outcome, Problem, Registers, Scope};
+use super::step::{Outcome, Problem, Registers, Room, Scope};
 
 /// A frame of the call stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +57,27 @@ pub(crate) enum Cut {
 /// Changes of the stack (alternate signal stacks, one nested in the other) in one walk.
 const MAX_STACK_CHANGES: u32 = 8;
 
+/// As [`walk_in`], with room on the stack.
+#[cfg(any(test, feature = "verify-stacks"))]
+pub(crate) fn walk(
+    start: &Registers,
+    stack: &Stack,
+    visit: impl FnMut(Frame) -> ControlFlow<()>,
+) -> End {
+    let mut room = Room::EMPTY;
+    walk_in(&mut room, start, stack, visit)
+}
+
 /// Visits the frames of the call stack from the hook's caller on, until the outermost one or until
 /// `visit` breaks. `stack` is that of the thread, see [`Stack::update`].
 #[inline]
-pub(crate) fn walk(
+pub(super) fn walk_in(
+    room: &mut Room,
     start: &Registers,
     stack: &Stack,
     mut visit: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> End {
-    let (mut at, mut walker) = Walker::new(start, stack, Rules::current());
+    let (mut at, mut walker) = Walker::new(start, stack, Rules::current(), room);
     loop {
         let frame = Frame { pc: at.pc, rsp: at.rsp, is_interrupted: at.is_interrupted };
         if visit(frame).is_break() {
@@ -101,30 +113,50 @@ impl Position {
     /// The frame that called this one, if a plain rule and readable memory suffice to say.
     #[inline(always)]
     fn caller(self, rule: Rule) -> Option<Position> {
-        let base = match rule.kind() {
-            Kind::Rsp => self.rsp,
-            Kind::Rbp => self.rbp,
-            _ => return None,
-        };
-        let cfa = base.wrapping_add(rule.offset());
-        let slot = cfa.wrapping_sub(8);
-        if slot < self.rsp || !self.memory.holds(slot) {
+        if self.rsp < self.memory.low() {
             return None;
         }
-        let mut rbp = self.rbp;
-        if rule.rbp_below_cfa() != 0 {
-            let saved = cfa.wrapping_sub(rule.rbp_below_cfa());
-            if !self.memory.holds(saved) {
-                return None;
-            }
-            // SAFETY: just checked.
-            rbp = unsafe { self.memory.word_unchecked(saved) };
-        }
-        // SAFETY: just checked.
-        let pc = unsafe { self.memory.word_unchecked(slot) };
-        let steps = self.steps + 1;
-        Some(Position { pc, rsp: cfa, rbp, is_interrupted: false, steps, ..self })
+        let (pc, rsp, rbp) = plain_caller(self.rsp, self.rbp, rule, &self.memory)?;
+        Some(Position { pc, rsp, rbp, is_interrupted: false, steps: self.steps + 1, ..self })
     }
+
+    /// From the hook's caller to the frame that so many plain steps led to.
+    pub(super) fn move_plainly(&mut self, pc: u64, rsp: u64, rbp: u64, steps: usize) {
+        (self.pc, self.rsp, self.rbp, self.steps) = (pc, rsp, rbp, steps);
+    }
+}
+
+/// PC, rsp and rbp of the caller of a frame, if a plain rule and words of `memory` suffice to say.
+/// `rsp` is not below `memory`.
+#[inline(always)]
+pub(super) fn plain_caller(
+    rsp: u64,
+    rbp: u64,
+    rule: Rule,
+    memory: &Memory,
+) -> Option<(u64, u64, u64)> {
+    let base = match rule.kind() {
+        Kind::Rsp => rsp,
+        Kind::Rbp => rbp,
+        _ => return None,
+    };
+    let cfa = base.wrapping_add(rule.offset());
+    let slot = cfa.wrapping_sub(8);
+    if slot < rsp || slot >= memory.high() || !base.is_multiple_of(8) {
+        return None;
+    }
+    let below = rule.rbp_below_cfa();
+    let mut caller_rbp = rbp;
+    if below != 0 {
+        if cfa - rsp < below {
+            return None;
+        }
+        // SAFETY: at most `slot`, at least `rsp`, a multiple of 8.
+        caller_rbp = unsafe { memory.word_unchecked(cfa.wrapping_sub(below)) };
+    }
+    // SAFETY: at least `rsp`, below `high`, a multiple of 8.
+    let pc = unsafe { memory.word_unchecked(slot) };
+    Some((pc, cfa, caller_rbp))
 }
 
 /// What a walk knows besides its position.
@@ -134,15 +166,22 @@ pub(super) struct Walker<'a> {
     at: Position,
     stack_changes: u32,
     start: &'a Registers,
-    /// All registers, as of `Position::steps` steps ago; `None`: as of `start`.
-    checkpoint: Option<Full>,
+    room: &'a mut Room,
+    /// Whether all registers, as of `Position::steps` steps ago, are in `Room::checkpoint`; else they
+    /// are those of `start`.
+    has_checkpoint: bool,
     checkpoint_is_interrupted: bool,
 }
 
 impl<'a> Walker<'a> {
     /// At the hook's caller.
     #[inline(always)]
-    pub(super) fn new(start: &'a Registers, stack: &Stack, rules: Rules) -> (Position, Self) {
+    pub(super) fn new(
+        start: &'a Registers,
+        stack: &Stack,
+        rules: Rules,
+        room: &'a mut Room,
+    ) -> (Position, Self) {
         let memory = if stack.holds(start.rsp) {
             // SAFETY: the thread runs on this stack, above whose rsp everything is readable.
             unsafe { Memory::direct(start.rsp, stack.high()) }
@@ -158,8 +197,16 @@ impl<'a> Walker<'a> {
             memory,
             steps: 0,
         };
-        let (stack_changes, checkpoint, checkpoint_is_interrupted) = (0, None, false);
-        (at, Walker { rules, at, stack_changes, start, checkpoint, checkpoint_is_interrupted })
+        let walker = Walker {
+            rules,
+            at,
+            stack_changes: 0,
+            start,
+            room,
+            has_checkpoint: false,
+            checkpoint_is_interrupted: false,
+        };
+        (at, walker)
     }
 
     /// How the next frame outwards is found.
@@ -211,6 +258,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
+    #[inline(never)]
     fn step_by_rule(&mut self, rule: Rule, cfa: u64) -> Result<(), End> {
         if cfa < self.at.rsp.wrapping_add(8) || !cfa.is_multiple_of(8) {
             return Err(End::Truncated(Cut::Bounds));
@@ -235,42 +283,48 @@ impl<'a> Walker<'a> {
     #[inline(never)]
     fn step_by_cfi(&mut self) -> Result<(), End> {
         let lookup = self.at.lookup();
-        let mut full = Full::of_frame(self.at.pc, self.at.rsp, self.at.rbp);
-        let mut code = Described::nothing();
-        let mut outcome = full.step(lookup, Scope::Frame, &mut self.at.memory, &mut code);
+        self.room.full.set_to_frame(self.at.pc, self.at.rsp, self.at.rbp);
+        let mut outcome = self.room.step(lookup, Scope::Frame, &mut self.at.memory);
         let replayed = outcome == Err(Problem::UnknownRegister);
         if replayed {
-            self.replay(&mut full, &mut code)?;
-            outcome = full.step(lookup, Scope::All, &mut self.at.memory, &mut code);
+            self.replay()?;
+            outcome = self.room.step(lookup, Scope::All, &mut self.at.memory);
         }
-        let (pc, rsp, rbp) = full.frame();
+        let (pc, rsp, rbp) = self.room.full.frame();
         match outcome.map_err(cut)? {
             Outcome::Root => return Err(End::Root),
             Outcome::Called => self.move_to(pc, rsp, rbp)?,
             Outcome::Interrupted => self.move_to_interrupted(pc, rsp, rbp)?,
         }
         if replayed || self.at.is_interrupted {
-            self.checkpoint = Some(full);
-            self.checkpoint_is_interrupted = self.at.is_interrupted;
-            self.at.steps = 0;
+            self.set_checkpoint();
         }
         Ok(())
     }
 
-    /// Makes `full` all registers of the current frame.
+    /// Makes the registers of the current frame, which are in `Room::full`, those to replay from.
+    fn set_checkpoint(&mut self) {
+        self.room.checkpoint = self.room.full;
+        self.has_checkpoint = true;
+        self.checkpoint_is_interrupted = self.at.is_interrupted;
+        self.at.steps = 0;
+    }
+
+    /// Makes `Room::full` all registers of the current frame.
     #[inline(never)]
-    fn replay(&mut self, full: &mut Full, code: &mut Described) -> Result<(), End> {
-        *full = match &self.checkpoint {
-            Some(full) => *full,
-            None => Full::of_caller(self.start),
-        };
+    fn replay(&mut self) -> Result<(), End> {
+        if self.has_checkpoint {
+            self.room.full = self.room.checkpoint;
+        } else {
+            self.room.full.set_to_caller(self.start);
+        }
         let mut is_interrupted = self.checkpoint_is_interrupted;
         for _ in 0..self.at.steps {
-            let lookup = full.frame().0.wrapping_sub((!is_interrupted).into());
-            full.step(lookup, Scope::All, &mut self.at.memory, code).map_err(cut)?;
+            let lookup = self.room.full.frame().0.wrapping_sub((!is_interrupted).into());
+            self.room.step(lookup, Scope::All, &mut self.at.memory).map_err(cut)?;
             is_interrupted = false;
         }
-        if full.frame() == (self.at.pc, self.at.rsp, self.at.rbp) {
+        if self.room.full.frame() == (self.at.pc, self.at.rsp, self.at.rbp) {
             Ok(())
         } else {
             Err(End::Truncated(Cut::BadCfi))
@@ -294,6 +348,7 @@ impl<'a> Walker<'a> {
     /// A frame without CFI: code made at run time often keeps a frame pointer. Believed only if it
     /// leads further out on a stack whose end is known (a new coroutine's rbp can be that of its
     /// creator), to code that has CFI.
+    #[inline(never)]
     fn guess(&mut self) -> Result<(), End> {
         // Nothing is called before the first instruction of a function: who set up this stack (a
         // coroutine's) made its first function return there.
@@ -316,9 +371,8 @@ impl<'a> Walker<'a> {
             return Err(none);
         }
         self.move_to(pc, self.at.rbp.wrapping_add(16), rbp)?;
-        self.checkpoint = Some(Full::of_frame(self.at.pc, self.at.rsp, self.at.rbp));
-        self.checkpoint_is_interrupted = false;
-        self.at.steps = 0;
+        self.room.full.set_to_frame(self.at.pc, self.at.rsp, self.at.rbp);
+        self.set_checkpoint();
         Ok(())
     }
 }

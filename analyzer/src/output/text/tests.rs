@@ -1,5 +1,8 @@
 use super::*;
-use crate::profile::{Call, Certainty, Frame, Link, Location, Place, StackNode, Stacks, Totals};
+use crate::profile::{
+    AllocatedBy, Call, Certainty, Fault, FaultKind, Frame, FreeKind, Inside, Link, Location, Place,
+    StackNode, Stacks, Totals,
+};
 
 fn report(profile: &Profile, options: &Options) -> String {
     let mut out = Vec::new();
@@ -152,6 +155,8 @@ fn a_double_free_shows_all_three_places() {
         count: 2,
         ptr: 0x55a0,
         line: 1234,
+        size: None,
+        inside: None,
         by: at("main", "/home/ann/a.c", 3),
         freed: Some(at("cleanup", "/home/ann/a.c", 2)),
         allocated: Some(at("setup", "/home/ann/a.c", 1)),
@@ -164,6 +169,43 @@ fn a_double_free_shows_all_three_places() {
     freed by       main at a.c:3
     first freed by cleanup at a.c:2
     allocated by   setup at a.c:1
+";
+    assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
+fn a_mismatched_free_and_one_inside_of_a_block_say_what_they_are() {
+    let mut profile = three_leaks();
+    profile.sites.clear();
+    let fault = Fault {
+        kind: FaultKind::MismatchedFree {
+            allocated: AllocatedBy::NewArray,
+            freed: FreeKind::Delete,
+        },
+        count: 3,
+        ptr: 0x55a0,
+        line: 7,
+        size: Some(100),
+        inside: None,
+        by: at("main", "/home/ann/a.c", 3),
+        freed: None,
+        allocated: Some(at("setup", "/home/ann/a.c", 1)),
+    };
+    let inside = Some(Inside { start: 0x55a0, size: 1 });
+    let interior = Fault { kind: FaultKind::InteriorFree, ptr: 0x55b0, inside, ..fault.clone() };
+    profile.faults = vec![fault, interior];
+    let text = report(&profile, &in_home());
+    let expected = "
+6 faults:
+
+  Mismatched free of 0x55a0 (line 7 of the trace, 3 times)
+    100 bytes, allocated with new[], freed with delete
+    freed by     main at a.c:3
+    allocated by setup at a.c:1
+  Free of an address inside of a block, 0x55b0 (line 7 of the trace, 3 times)
+    16 behind the beginning of a block of 1 byte
+    freed by     main at a.c:3
+    allocated by setup at a.c:1
 ";
     assert!(text.ends_with(expected), "{text}");
 }
@@ -314,7 +356,17 @@ fn a_place_of_a_fault_has_its_stack() {
     let by = profile.sites[0].location.clone();
     profile.sites.clear();
     let (kind, count, ptr, line) = (FaultKind::UnknownFree, 1, 0x10, 3);
-    profile.faults = vec![Fault { kind, count, ptr, line, by, allocated: None, freed: None }];
+    profile.faults = vec![Fault {
+        kind,
+        count,
+        ptr,
+        line,
+        size: None,
+        inside: None,
+        by,
+        allocated: None,
+        freed: None,
+    }];
     profile.is_compact = true;
     let text = report(&profile, &in_home());
     assert!(text.contains("(event 3 of the trace)\n    freed by fill at fill.h:7\n"), "{text}");

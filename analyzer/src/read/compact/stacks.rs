@@ -3,7 +3,8 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use mtr_format::compact::decode::Address;
-use mtr_format::compact::word::Family;
+use mtr_format::compact::op::Family;
+use mtr_format::text::meta::Meta;
 
 use crate::read::module_map::ModuleMap;
 use crate::read::{
@@ -14,13 +15,14 @@ use crate::read::{
 /// address in the same module are one.
 #[derive(Debug)]
 pub struct Stacks {
-    pub(super) modules: ModuleMap,
+    modules: ModuleMap,
     nodes: Vec<StackNode>,
     by_node: HashMap<StackNode, StackId, FixedState>,
     sites: Vec<CallSite>,
     by_call: HashMap<(u64, Option<ModuleId>), SiteId, FixedState>,
-    /// Which stacks end in a free; apart from `nodes` because every event sets one.
-    frees: Vec<bool>,
+    /// Sites in no module that was known. A thread that calls into a new module can do so at a
+    /// stamp that is older than that of the thread which states the module.
+    unplaced: Vec<SiteId>,
 }
 
 impl Default for Stacks {
@@ -31,7 +33,7 @@ impl Default for Stacks {
             by_node: HashMap::default(),
             sites: Vec::new(),
             by_call: HashMap::default(),
-            frees: Vec::new(),
+            unplaced: Vec::new(),
         };
         stacks.add(StackNode { parent: None, link: Link::Unknown });
         stacks
@@ -49,20 +51,33 @@ impl Stacks {
         Some((site, site.module.and_then(|id| self.modules.all.get(id as usize))))
     }
 
-    /// A node without a parent.
-    pub(super) fn root(&mut self, meaning: Address) -> StackId {
-        let link = self.link(meaning);
-        self.add(StackNode { parent: None, link })
+    /// A `# module` or `# unload` line.
+    pub(super) fn state(&mut self, meta: Meta<'_>) {
+        self.modules.state(meta);
+        if !matches!(meta, Meta::Module { .. }) {
+            return;
+        }
+        let Stacks { modules, sites, by_call, unplaced, .. } = self;
+        unplaced.retain(|id| {
+            let site = &mut sites[*id as usize];
+            let Some(address) = site.address else { return false };
+            let module = modules.holding(address);
+            if module.is_some() {
+                (site.module, site.object) = (module, name_of(modules, module));
+                by_call.entry((address, module)).or_insert(*id);
+            }
+            module.is_none()
+        });
     }
 
-    pub(super) fn node(&mut self, parent: StackId, meaning: Address) -> StackId {
+    /// A stack: what is innermost, and the stack that it continues.
+    pub(super) fn node(&mut self, parent: Option<StackId>, meaning: Address) -> StackId {
         let link = self.link(meaning);
-        self.add(StackNode { parent: Some(parent), link })
+        self.add(StackNode { parent, link })
     }
 
     fn link(&mut self, meaning: Address) -> Link {
         match meaning {
-            Address::Thread(id) => Link::Thread(id as u32),
             Address::Cut => Link::Cut,
             Address::Ended => Link::Ended,
             Address::NotTaken => Link::NotTaken,
@@ -73,7 +88,6 @@ impl Stacks {
     fn add(&mut self, node: StackNode) -> StackId {
         *self.by_node.entry(node).or_insert_with(|| {
             self.nodes.push(node);
-            self.frees.push(false);
             (self.nodes.len() - 1) as StackId
         })
     }
@@ -81,25 +95,20 @@ impl Stacks {
     fn site(&mut self, address: u64) -> SiteId {
         let module = self.modules.holding(address);
         *self.by_call.entry((address, module)).or_insert_with(|| {
-            let name = module.and_then(|id| self.modules.all.get(id as usize));
+            let id = self.sites.len() as SiteId;
             self.sites.push(CallSite {
-                object: name.map(|module| module.name.clone()),
+                object: name_of(&self.modules, module),
                 symbol: None,
                 address: Some(address),
                 addressing: Addressing::Absolute,
                 module,
                 kinds: Kinds::default(),
             });
-            (self.sites.len() - 1) as SiteId
+            if module.is_none() {
+                self.unplaced.push(id);
+            }
+            id
         })
-    }
-
-    /// Blocks are freed there.
-    #[inline]
-    pub(super) fn mark_free(&mut self, stack: StackId) {
-        if let Some(mark) = self.frees.get_mut(stack as usize) {
-            *mark = true;
-        }
     }
 
     /// Blocks are allocated there by this function.
@@ -114,14 +123,23 @@ impl Stacks {
         }
     }
 
+    /// Blocks are freed there.
+    pub(super) fn mark_free(&mut self, stack: StackId) {
+        if let Some(Link::Call(site)) = self.nodes.get(stack as usize).map(|node| node.link)
+            && let Some(site) = self.sites.get_mut(site as usize)
+        {
+            site.kinds.free = true;
+        }
+    }
+
     /// All stacks, sites and modules.
     pub(super) fn finish(self) -> CallSites {
-        let mut sites = self.sites;
-        for (node, frees) in self.nodes.iter().zip(self.frees) {
-            if let (true, Link::Call(site)) = (frees, node.link) {
-                sites[site as usize].kinds.free = true;
-            }
-        }
-        CallSites { modules: self.modules.all, sites, stacks: self.nodes, ..CallSites::default() }
+        let (modules, sites, stacks) = (self.modules.all, self.sites, self.nodes);
+        CallSites { modules, sites, stacks, ..CallSites::default() }
     }
+}
+
+fn name_of(modules: &ModuleMap, module: Option<ModuleId>) -> Option<Vec<u8>> {
+    let module = modules.all.get(module? as usize)?;
+    Some(module.name.clone())
 }

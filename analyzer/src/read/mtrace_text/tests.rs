@@ -152,3 +152,14 @@ proptest! {
         prop_assert_eq!(log.sites.sites, whole.sites.sites);
     }
 }
+
+#[test]
+fn a_log_whose_front_is_gone_is_read_and_says_so() {
+    let rest = b"@ ./t:[0x1157] + 0x10 0x20\n@ ./t:[0x1157] + 0x30 0x20\n";
+    for (front, torn) in [(&b"\0\0\0\0"[..], 1), (b"\0\0 + 0x10 0x", 1), (b"", 0)] {
+        let (log, _) = read_text(&[front, rest].concat(), 64);
+        assert_eq!((log.damage.torn, log.records >= 1), (torn, true), "{front:?}");
+    }
+    let (log, _) = read_text(b"\0\0\0# mtr log 1\n+ 0x10 0x10\n", 64);
+    assert_eq!(log.damage, Damage::default());
+}

@@ -1,8 +1,10 @@
 use super::*;
-use std::io::Read;
+use std::fs;
 
-use crate::read::compact::writer::Writer;
-use crate::read::source::Source;
+use mtr_format::compact::chunk::{CHUNK, Header};
+
+use crate::read::compact::writer::{ID, Writer, file_of};
+use crate::read::{Damage, Event, Log, Opened, read};
 
 const SIZE: u64 = 64;
 
@@ -40,7 +42,7 @@ const TEXT: &[u8] = b"# mtr log 1\n# id 0000000000001234\n= Start\n@ ./t:[0x1] +
 
 fn read_all(log: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Source::open(log).unwrap().read_to_end(&mut bytes).unwrap();
+    Opened::open(log).unwrap().input().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -80,7 +82,8 @@ fn a_tail_of_another_log_is_not_used() {
     let (_folder, log) = cut_log(TEXT, TEXT.len());
     fs::write(tail_path(&log), tail_file(0x5678, &[(0, b"@ ./other")])).unwrap();
     assert_eq!(read_all(&log), TEXT);
-    assert!(Source::open(&log).unwrap().tail_ignored().unwrap().contains("5678"));
+    let ignored = read(&log, |_| {}).unwrap().damage.tail_ignored;
+    assert!(ignored.unwrap().contains("5678"));
     assert_eq!(absorb(&log).unwrap(), Absorbed::NotItsTail);
 }
 
@@ -94,7 +97,7 @@ fn a_damaged_tail_is_an_error_that_names_it() {
         file
     }] {
         fs::write(&path, damage).unwrap();
-        let message = Tail::read(&path).unwrap_err().to_string();
+        let message = read(&log, |_| {}).unwrap().damage.tail_ignored.unwrap();
         assert!(message.starts_with(&path.display().to_string()), "{message}");
         assert_eq!(read_all(&log), &TEXT[..64]);
     }
@@ -121,53 +124,180 @@ fn the_tail_of_a_running_process_is_left_alone() {
     assert!(tail_path(&log).exists());
 }
 
-/// A compact trace whose last word ends in NULs, and its bytes.
-fn compact() -> Vec<u8> {
+/// Some chunks of two streams. Each chunk begins at its own time, so that its header tells it.
+fn chunks() -> Vec<(Header, Vec<u8>)> {
+    let pid = format!("# mtr trace 2\n# id {ID:016x}\n# session ff\n# pid 1\n# started 1.5 3\n");
     let mut trace = Writer::default();
-    trace.text(b"# mtr trace 1\n# id 0000000000001234\n# session ff\n");
-    for block in 1..40 {
-        trace.free(0, block << 4);
+    trace.text(pid.as_bytes()).stream(1).stamp(5).free(0x10).stream(0).stamp(7).free(0x20);
+    trace.end_chunk().stamp(9).free(0x30).stream(1).end_chunk().stamp(11).free(0x40);
+    trace.all()
+}
+
+/// A tail file with these chunks in its slots; one slot is empty, one holds a chunk of another
+/// trace.
+fn slots_file(chunks: &[(Header, Vec<u8>)]) -> Vec<u8> {
+    let mut file = vec![0; layout::SLOTS];
+    file[..8].copy_from_slice(&layout::MAGIC2);
+    file[8..16].copy_from_slice(&ID.to_le_bytes());
+    file[16..20].copy_from_slice(&(CHUNK as u32).to_le_bytes());
+    file[20..24].copy_from_slice(&(chunks.len() as u32 + 2).to_le_bytes());
+    let mut other = chunks.first().cloned().unwrap_or_default();
+    other.0.id ^= 1;
+    file.resize(layout::SLOTS + CHUNK, 0);
+    for chunk in chunks.iter().chain([&other]) {
+        let mut slot = file_of(std::slice::from_ref(chunk));
+        slot.resize(CHUNK, 0xaa);
+        file.extend(slot);
     }
-    trace.words.push(0); // a place that was never filled
-    trace.words.push(0x123 << 4 | 6);
-    trace.bytes()
+    file
+}
+
+/// A trace that has some of the chunks in its file and some in its tail.
+fn trace_of(
+    file: &[(Header, Vec<u8>)],
+    tail: &[(Header, Vec<u8>)],
+) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.mtr");
+    fs::write(&path, file_of(file)).unwrap();
+    fs::write(tail_path(&path), slots_file(tail)).unwrap();
+    (folder, path)
+}
+
+fn read_all_of(path: &Path) -> (Log, Vec<Event>) {
+    let mut events = Vec::new();
+    let log = read(path, |event| events.push(event)).unwrap();
+    (log, events)
+}
+
+/// The events of the trace with all chunks in its file.
+fn expected() -> Vec<Event> {
+    let (_folder, path) = trace_of(&chunks(), &[]);
+    fs::remove_file(tail_path(&path)).unwrap();
+    let events = read_all_of(&path).1;
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Record { .. })).count(), 4);
+    events
 }
 
 #[test]
-fn a_compact_trace_and_its_tail_are_read_as_one_wherever_it_was_cut() {
-    let trace = compact();
-    for written in (0..=trace.len()).step_by(3) {
-        let (_folder, log) = cut_log(&trace, written);
-        assert_eq!(read_all(&log), trace, "cut at {written}");
-        let head = head(&log).unwrap();
-        assert!(head.is_compact && head.session == Some(0xff), "cut at {written}");
+fn chunks_in_the_file_and_in_the_tail_are_one_trace() {
+    let chunks = chunks();
+    for which in 0..1 << chunks.len() {
+        let is_in_file = |index: &usize| which >> index & 1 == 1;
+        let pick = |indices: Vec<usize>| indices.into_iter().map(|i| chunks[i].clone());
+        let file: Vec<_> = pick((0..chunks.len()).filter(is_in_file).collect()).collect();
+        let tail: Vec<_> = pick((0..chunks.len()).filter(|i| !is_in_file(i)).collect()).collect();
+        let (_folder, path) = trace_of(&file, &tail);
+        let (log, events) = read_all_of(&path);
+        assert_eq!((events, log.damage), (expected(), Damage::default()), "{which:b}");
+        assert!(log.is_compact && log.had_tail);
+        let head = head(&path).unwrap();
+        assert!(head.is_compact && head.id == Some(ID), "{which:b}");
+        assert_eq!(head.session, Some(0xff), "{which:b}");
+        // And written into the file they are the same.
+        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+        assert_eq!(absorb(&path).unwrap(), Absorbed::NoTail);
+        let absorbed = fs::read(&path).unwrap();
+        assert_eq!(read_all_of(&path).1, expected());
+        // As if the process that did it had died before it removed the tail.
+        fs::write(tail_path(&path), slots_file(&tail)).unwrap();
+        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+        assert_eq!(fs::read(&path).unwrap(), absorbed);
     }
 }
 
 #[test]
-fn absorbing_completes_a_compact_trace() {
-    let trace = compact();
-    for written in [0, 8, 60, 64, 100, trace.len()] {
-        let (_folder, log) = cut_log(&trace, written);
-        assert_eq!(absorb(&log).unwrap(), Absorbed::Done);
-        assert_eq!(fs::read(&log).unwrap(), trace);
+fn a_chunk_that_was_written_out_in_part_is_completed_where_it_is() {
+    let chunks = chunks();
+    let whole = file_of(&chunks);
+    let last = chunks.last().unwrap();
+    for there in 1..last.1.len() {
+        let (_folder, path) = trace_of(&chunks, std::slice::from_ref(last));
+        fs::write(&path, &whole[..whole.len() - there]).unwrap();
+        assert_eq!(read_all_of(&path).1, expected());
+        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+        assert_eq!(fs::read(&path).unwrap(), whole);
     }
 }
 
 #[test]
-fn words_behind_a_gap_of_the_file_stay_words() {
-    let trace = compact();
-    let (_folder, log) = cut_log(&trace[..64], 61);
-    // The next block but two; what lies between was never written.
-    let blocks: [(u64, &[u8]); 2] = [(0, &trace[..64]), (3, &trace[64..72])];
-    fs::write(tail_path(&log), tail_file(0x1234, &blocks)).unwrap();
-    for size in [1, 5, 8, 4096] {
-        let mut source = Source::open(&log).unwrap();
-        let (mut bytes, mut piece) = (Vec::new(), vec![0; size]);
-        while let read @ 1.. = source.read(&mut piece).unwrap() {
-            bytes.extend_from_slice(&piece[..read]);
+fn of_a_chunk_that_is_there_twice_the_longer_one_counts() {
+    let chunks = chunks();
+    let mut shorter = chunks.clone();
+    let last = shorter.last_mut().unwrap();
+    last.1.clear();
+    last.0.length = 0;
+    let (_folder, path) = trace_of(&shorter, &chunks);
+    assert_eq!(read_all_of(&path).1, expected());
+    assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+    let (log, events) = read_all_of(&path);
+    assert_eq!((events, log.damage), (expected(), Damage::default()));
+}
+
+#[test]
+fn events_lost_are_stated_in_the_trace_after_absorbing() {
+    let chunks = chunks();
+    let (_folder, path) = trace_of(&chunks[..1], &chunks[1..]);
+    let mut tail = fs::read(tail_path(&path)).unwrap();
+    tail[24..32].copy_from_slice(&17u64.to_le_bytes());
+    tail[32..36].copy_from_slice(&28i32.to_le_bytes());
+    fs::write(tail_path(&path), tail).unwrap();
+    let before = read_all_of(&path).0.damage;
+    assert_eq!((before.lost, before.lost_errno), (17, 28));
+    assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+    let (log, events) = read_all_of(&path);
+    assert_eq!((log.damage, log.streams), (before, 2));
+    assert_eq!(events, expected());
+}
+
+#[test]
+fn slots_of_another_trace_are_not_used() {
+    let chunks = chunks();
+    let (_folder, path) = trace_of(&chunks[..3], &chunks[3..]);
+    let mut tail = fs::read(tail_path(&path)).unwrap();
+    tail[8] ^= 1;
+    fs::write(tail_path(&path), &tail).unwrap();
+    let (log, _) = read_all_of(&path);
+    assert!(log.damage.tail_ignored.unwrap().contains("expected the tail of log"));
+    assert_eq!((log.records, absorb(&path).unwrap()), (3, Absorbed::NotItsTail));
+}
+
+#[test]
+fn a_trace_of_a_running_process_is_one_moment_of_it() {
+    let pid = std::process::id();
+    let ticks = liveness::start_ticks(pid).unwrap();
+    let head = format!("# mtr trace 2\n# id {ID:016x}\n# pid {pid}\n# started 1.0 {ticks}\n");
+    let mut trace = Writer::default();
+    trace.text(head.as_bytes()).end_chunk().stamp(7).free(0x20).stamp(9).free(0x30);
+    let running = trace.all();
+    let (_folder, path) = trace_of(&running[..1], &running[1..]);
+    assert_eq!(absorb(&path).unwrap(), Absorbed::StillRunning);
+    let (log, _) = read_all_of(&path);
+    assert!(log.running && log.records == 2);
+    // What was written out of a stream that has no slot now, and is later than all slots.
+    trace.stream(1).stamp(10).free(0x40);
+    let later = trace.all();
+    let is_later = |(header, _): &(Header, Vec<u8>)| header.stream == 1;
+    let file: Vec<_> = later.iter().filter(|c| is_later(c) || c.0.number == 0).cloned().collect();
+    fs::write(&path, file_of(&file)).unwrap();
+    let (log, _) = read_all_of(&path);
+    assert_eq!((log.records, log.damage), (2, Damage::default()));
+}
+
+#[test]
+fn a_trace_whose_front_is_a_hole_is_read_from_its_first_chunk_on() {
+    let chunks = chunks();
+    let (_folder, path) = trace_of(&[], &[]);
+    for (hole, with_tail) in [(64, false), (1 << 20, false), (3 << 20, true)] {
+        let mut bytes = vec![0; hole];
+        bytes.extend(file_of(&chunks[1..3]));
+        fs::write(&path, bytes).unwrap();
+        let _ = fs::remove_file(tail_path(&path));
+        if with_tail {
+            fs::write(tail_path(&path), slots_file(&chunks[3..])).unwrap();
         }
-        let words = bytes.chunks(WORD).filter(|word| **word != [0; WORD]);
-        assert_eq!(words.collect::<Vec<_>>().concat(), trace[..72], "{size}");
+        let (log, _) = read_all_of(&path);
+        assert!(log.is_compact && head(&path).unwrap().is_compact);
+        assert_eq!((log.records, log.damage.missing), (2 + u64::from(with_tail), 1));
     }
 }

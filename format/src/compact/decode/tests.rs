@@ -1,224 +1,257 @@
-use super::super::word::{
-    self, FIRST_LINE, SEGMENTS, alignment, continuation, first, long, pointer, size_and_family,
-};
+use super::super::op::MAX_TEXT;
 use super::*;
 use proptest::prelude::*;
 use std::{vec, vec::Vec};
 
-/// A record as a writer knows it.
+/// A record as a writer knows it, with addresses and numbers as they are.
 #[derive(Debug, Clone)]
 enum Written {
     Text(Vec<u8>),
-    Node(u32, u32, u64),
-    Info(u32, u32, u64, Family, u64),
-    Long(LongKind, u32, u64),
-    Alloc(u8, u32, u32),
-    Free(u8, u32, u32),
-    Time(u64),
-    Rss(u64),
+    Thread(u32),
+    Forget,
+    Node(u64, u64),
+    Alloc(u32, u64, u64, Request),
+    Free(u64, FreeKind, u32),
+    Stamp(u64),
+    Resident(u64),
+    Realloc(Outcome, u64),
+    Failed(u32, u64, u64, Request),
 }
 
-fn encode(record: &Written) -> Vec<u64> {
-    match record {
-        Written::Text(text) => {
-            let first = first(Tag::Text as u8, text.len() as u32, 0);
-            [first].into_iter().chain(text.chunks(TEXT_BYTES).map(word::text)).collect()
+/// A slow and obvious writer.
+#[derive(Default)]
+struct Writer {
+    bytes: Vec<u8>,
+    event: u64,
+    node: u64,
+}
+
+impl Writer {
+    fn varint(&mut self, mut value: u64) {
+        while value > 127 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
         }
-        Written::Node(id, parent, address) => {
-            vec![first(Tag::Node as u8, *id, *parent), continuation(*address)]
-        }
-        Written::Info(id, node, size, family, align) => {
-            let mut words =
-                vec![first(Tag::Info as u8, *id, *node), size_and_family(*size, *family)];
-            words.extend(family.has_alignment().then(|| alignment(*align)));
-            words
-        }
-        Written::Long(kind, id, ptr) => vec![long(*kind, *id), pointer(*ptr)],
-        Written::Alloc(segment, info, b) => vec![first(Tag::Alloc as u8 + segment, *info, *b)],
-        Written::Free(segment, node, b) => vec![first(Tag::Free as u8 + segment, *node, *b)],
-        Written::Time(time) => vec![time << 4 | Tag::Time as u64],
-        Written::Rss(bytes) => vec![bytes << 4 | Tag::Rss as u64],
+        self.bytes.push(value as u8);
     }
-}
 
-/// High bits of the four segments that the tests define.
-const HIGH: [u32; SEGMENTS] = [0, 0x7f, 0x5_5555, 0xfff_ffff];
-
-fn segments() -> Vec<u64> {
-    (0..).zip(HIGH).map(|(index, high)| first(Tag::Segment as u8, index, high)).collect()
-}
-
-fn address(segment: u8, b: u32) -> u64 {
-    u64::from(HIGH[usize::from(segment)]) << 36 | u64::from(b) << 4
-}
-
-/// What a record should be read as; texts are put together again.
-#[derive(Debug, PartialEq)]
-enum Read {
-    Text(Vec<u8>),
-    Other(Record),
-}
-
-fn expected(record: &Written) -> Option<Read> {
-    Some(Read::Other(match *record {
-        Written::Text(ref text) => return (!text.is_empty()).then(|| Read::Text(text.clone())),
-        Written::Node(id, parent, address) => Record::Node { id, parent, address },
-        Written::Info(id, node, size, family, align) => {
-            let alignment = if family.has_alignment() { align } else { 0 };
-            Record::Info { id, node, size, family, alignment }
+    /// Length and bytes of an address.
+    fn address(&mut self, ptr: u64) -> (u8, Vec<u8>) {
+        let difference = (ptr as i64 >> 4) - (self.event as i64 >> 4);
+        self.event = ptr & !15;
+        let zigzag = match difference {
+            0.. => 2 * difference as u128,
+            _ => (-2 * i128::from(difference) - 1) as u128,
+        };
+        let length = (0..=6).find(|a| zigzag < 1 << (8 * a));
+        match length.filter(|_| ptr.is_multiple_of(16) && ptr < 1 << 62) {
+            Some(a) => (a, zigzag.to_le_bytes()[..usize::from(a)].to_vec()),
+            None => (7, ptr.to_le_bytes().to_vec()),
         }
-        Written::Long(kind, id, ptr) => match kind {
-            LongKind::Alloc => Record::Alloc { info: id, ptr },
-            LongKind::Free => Record::Free { node: id, ptr },
-            LongKind::ReallocOld => Record::ReallocOld { node: id, ptr },
-            LongKind::Failed => Record::Failed { info: id, ptr },
-            LongKind::Nothing => return None,
-        },
-        Written::Alloc(segment, info, b) => Record::Alloc { info, ptr: address(segment, b) },
-        Written::Free(segment, node, b) => Record::Free { node, ptr: address(segment, b) },
-        Written::Time(time) => Record::Time(time),
-        Written::Rss(bytes) => Record::Rss(bytes),
-    }))
-}
+    }
 
-fn decode(words: &[u64]) -> (Vec<Read>, Decoder) {
-    let (mut decoder, mut read, mut text) = (Decoder::new(), Vec::new(), Vec::new());
-    for word in words {
-        match decoder.push(*word) {
-            Some(Record::Text(piece)) => {
-                if piece.is_first {
-                    text.clear();
-                }
-                text.extend_from_slice(piece.bytes());
-                if piece.is_last {
-                    read.push(Read::Text(core::mem::take(&mut text)));
-                }
+    /// The family of what follows.
+    fn by(&mut self, by: &Request) {
+        if *by != Request::MALLOC {
+            self.bytes.push(0x60 + by.family as u8);
+        }
+        if by.family.has_alignment() {
+            self.varint(by.alignment);
+        }
+    }
+
+    fn put(&mut self, record: &Written) {
+        match record {
+            Written::Text(text) => {
+                self.bytes.extend([1, text.len() as u8]);
+                self.bytes.extend_from_slice(text);
             }
-            Some(Record::Orphan(_)) | None => {}
-            Some(record) => read.push(Read::Other(record)),
+            Written::Thread(thread) => {
+                self.bytes.push(2);
+                self.varint((*thread).into());
+            }
+            Written::Forget => self.bytes.push(3),
+            Written::Node(up, address) => {
+                self.bytes.push(4);
+                self.varint(*up);
+                let difference = address.wrapping_sub(self.node) as i64;
+                self.varint((difference << 1 ^ difference >> 63) as u64);
+                self.node = *address;
+            }
+            Written::Alloc(node, ptr, size, by) => {
+                self.by(by);
+                let (a, address) = self.address(*ptr);
+                let n = (1..4).find(|n| u64::from(*node) < 1 << (8 * n)).unwrap_or(4);
+                let s = (0..3).find(|s| *size < 1 << (8 << s)).unwrap_or(3);
+                self.bytes.push(0x80 + (s << 5) + (a << 2) + (n - 1));
+                self.bytes.extend_from_slice(&node.to_le_bytes()[..n.into()]);
+                self.bytes.extend(address);
+                self.bytes.extend_from_slice(&size.to_le_bytes()[..1 << s]);
+            }
+            Written::Free(ptr, kind, node) => {
+                let (a, address) = self.address(*ptr);
+                self.bytes.push(0x40 + ((*kind as u8) << 3) + a);
+                self.bytes.extend(address);
+                self.varint((*node).into());
+            }
+            Written::Stamp(ticks) => {
+                self.bytes.push(6);
+                self.varint(*ticks);
+            }
+            Written::Resident(resident) => {
+                self.bytes.push(7);
+                self.varint(*resident);
+            }
+            Written::Realloc(outcome, ptr) => {
+                let (a, address) = self.address(*ptr);
+                self.bytes.extend([8, *outcome as u8, a]);
+                self.bytes.extend(address);
+            }
+            Written::Failed(node, ptr, size, by) => {
+                self.by(by);
+                self.bytes.push(9);
+                self.varint((*node).into());
+                self.varint(*size);
+                self.varint(*ptr);
+            }
         }
     }
-    (read, decoder)
+}
+
+fn expected(record: &Written) -> Record<'_> {
+    match *record {
+        Written::Text(ref text) => Record::Text(text),
+        Written::Thread(thread) => Record::Thread(thread),
+        Written::Forget => Record::Forget,
+        Written::Node(up, address) => Record::Node { up, address },
+        Written::Alloc(node, ptr, size, by) => Record::Alloc { node, ptr, size, by },
+        Written::Free(ptr, kind, node) => Record::Free { ptr, kind, node },
+        Written::Stamp(ticks) => Record::Stamp(ticks),
+        Written::Resident(bytes) => Record::Resident(bytes),
+        Written::Realloc(outcome, ptr) => Record::Realloc { outcome, ptr },
+        Written::Failed(node, ptr, size, by) => Record::Failed { node, ptr, size, by },
+    }
+}
+
+/// All records, and how many bytes they are.
+fn decode(bytes: &[u8]) -> (Vec<Record<'_>>, usize) {
+    let mut decoder = Decoder::new();
+    let records = core::iter::from_fn(|| decoder.next(bytes)).collect();
+    assert_eq!(decoder.next(bytes), None);
+    (records, decoder.position())
+}
+
+fn any_address() -> impl Strategy<Value = u64> {
+    // Near each other, far apart, and such as no block has.
+    prop_oneof![
+        4 => (0..4096u64).prop_map(|n| 0x5555_0000_0000 + n * 16),
+        2 => (0..1u64 << 43).prop_map(|n| n * 16),
+        1 => any::<u64>(),
+    ]
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    (any::<u64>(), 0..64u32).prop_map(|(value, shift)| value >> shift)
 }
 
 fn any_record() -> impl Strategy<Value = Written> {
-    let id = 1..=MAX_ID;
-    let address = 1..1u64 << 60;
-    let family = (1..=8u8).prop_map(|number| family(number).unwrap());
-    let kind = (1..=5u32).prop_map(|number| long_kind(number).unwrap());
+    let by = || {
+        let family = prop_oneof![Just(1), 1..=12u8].prop_map(|n| Family::of(n).unwrap());
+        (family, number()).prop_map(|(family, n)| {
+            let alignment = if family.has_alignment() { n } else { 0 };
+            Request { family, alignment }
+        })
+    };
+    let outcome = (0..=3u8).prop_map(|number| Outcome::of(number).unwrap());
+    let node = || (any::<u32>(), 0..32u32).prop_map(|(value, shift)| value >> shift);
     prop_oneof![
-        prop::collection::vec(1u8.., 0..40).prop_map(Written::Text),
-        (id.clone(), 0..=MAX_ID, address).prop_map(|(a, b, c)| Written::Node(a, b, c)),
-        (id, 0..=MAX_ID, 0..1u64 << 52, family, 0..1u64 << 48)
-            .prop_map(|(a, b, c, d, e)| Written::Info(a, b, c, d, e)),
-        (kind, 0..=MAX_ID, 0..1u64 << 59).prop_map(|(a, b, c)| Written::Long(a, b, c)),
-        (0..4u8, 0..=MAX_ID, any::<u32>()).prop_map(|(a, b, c)| Written::Alloc(a, b, c)),
-        (0..4u8, 0..=MAX_ID, any::<u32>()).prop_map(|(a, b, c)| Written::Free(a, b, c)),
-        (0..1u64 << 60).prop_map(Written::Time),
-        (0..1u64 << 60).prop_map(Written::Rss),
+        6 => (node(), any_address(), number(), by())
+            .prop_map(|(node, ptr, size, by)| Written::Alloc(node, ptr, size, by)),
+        6 => (any_address(), 0..4u8, node())
+            .prop_map(|(ptr, kind, node)| Written::Free(ptr, FreeKind::of(kind), node)),
+        1 => prop::collection::vec(any::<u8>(), 1..=MAX_TEXT).prop_map(Written::Text),
+        1 => any::<u32>().prop_map(Written::Thread),
+        1 => Just(Written::Forget),
+        1 => (number(), any::<u64>()).prop_map(|(up, address)| Written::Node(up, address)),
+        1 => number().prop_map(Written::Stamp),
+        1 => number().prop_map(Written::Resident),
+        1 => (outcome, any_address()).prop_map(|(outcome, ptr)| Written::Realloc(outcome, ptr)),
+        1 => (node(), number(), number(), by())
+            .prop_map(|(node, ptr, size, by)| Written::Failed(node, ptr, size, by)),
     ]
 }
 
 proptest! {
     #[test]
-    fn what_was_written_is_read(records in prop::collection::vec(any_record(), 0..20)) {
-        let words: Vec<u64> = segments().into_iter().chain(records.iter().flat_map(encode)).collect();
-        prop_assert!(words.iter().all(|word| *word != 0));
-        let (read, decoder) = decode(&words);
-        prop_assert_eq!(read, records.iter().filter_map(expected).collect::<Vec<_>>());
-        prop_assert_eq!((decoder.torn(), decoder.is_inside_record()), (0, false));
-        // A text of no bytes says nothing.
-        let empty = records.iter().filter(|record| matches!(record, Written::Text(t) if t.is_empty()));
-        prop_assert_eq!(decoder.malformed(), empty.count() as u64);
+    fn what_was_written_is_read(records in prop::collection::vec(any_record(), 0..40)) {
+        let mut writer = Writer::default();
+        records.iter().for_each(|record| writer.put(record));
+        let (read, length) = decode(&writer.bytes);
+        prop_assert_eq!(read, records.iter().map(expected).collect::<Vec<_>>());
+        prop_assert_eq!(length, writer.bytes.len());
     }
 
     #[test]
-    fn a_hole_takes_the_records_that_it_touches_and_no_others(
+    fn of_a_chunk_that_is_cut_the_whole_records_are_read(
         records in prop::collection::vec(any_record(), 1..20),
-        begin in 0..1000usize,
-        length in 1..10usize,
+        cut in 0..10_000usize,
     ) {
-        let mut words = segments();
-        let mut left = Vec::new();
-        let total: usize = records.iter().map(|record| encode(record).len()).sum();
-        let hole = words.len() + begin % total..words.len() + begin % total + length;
+        let (mut writer, mut ends) = (Writer::default(), vec![0]);
         for record in &records {
-            let (from, to) = (words.len(), words.len() + encode(record).len());
-            if to <= hole.start || from >= hole.end {
-                left.extend(expected(record));
-            }
-            words.extend(encode(record));
+            writer.put(record);
+            ends.push(writer.bytes.len());
         }
-        let end = hole.end.min(words.len());
-        words[hole.start..end].fill(0);
-        prop_assert_eq!(decode(&words).0, left);
+        let cut = cut % (writer.bytes.len() + 1);
+        let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
+        let (read, length) = decode(&writer.bytes[..cut]);
+        prop_assert_eq!(read, records[..whole].iter().map(expected).collect::<Vec<_>>());
+        prop_assert_eq!(length, ends[whole]);
     }
 
     #[test]
-    fn any_words_are_read_without_panic(
-        words in prop::collection::vec((any::<u64>(), 0..64u32).prop_map(|(w, s)| w >> s), 0..200),
-    ) {
-        let (read, decoder) = decode(&words);
-        prop_assert!(read.len() as u64 + decoder.torn() + decoder.malformed() <= 200);
-    }
-
-    #[test]
-    fn any_bytes_are_a_trace_or_not(bytes: Vec<u8>) {
-        is_trace(&bytes);
+    fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let (read, length) = decode(&bytes);
+        prop_assert!(read.len() <= length && length <= bytes.len());
     }
 }
 
 #[test]
 fn the_example_of_the_document_is_read() {
-    let words = [
-        0x0000000000000012,
-        0x0000000126700000,
-        0x0000000100000022,
-        0x0000000004011360,
-        0x0000000200000013,
-        0x0000000000064010,
-        0x0000000000000004,
-        0x0004052a00000018,
-        0x0004052a0000000c,
-    ];
-    let (read, _) = decode(&words);
-    assert_eq!(Address::of(0, 0x12670000), Address::Thread(4711));
+    let bytes = [
+        &[0x02, 0xe7, 0x24][..],
+        &[0x04, 0x01, 0xec, 0xc4, 0x80, 0x04],
+        &[0x8c, 0x01, 0x54, 0x0a, 0x08, 0x64],
+        &[0x84, 0x01, 0x0e, 0x64],
+        &[0x04, 0x02, 0x24],
+        &[0x41, 0x0d, 0x02],
+    ]
+    .concat();
     assert_eq!(
-        read,
+        decode(&bytes).0,
         [
-            Record::Node { id: 1, parent: 0, address: 0x12670000 },
-            Record::Node { id: 2, parent: 1, address: 0x401136 },
-            Record::Info { id: 1, node: 2, size: 100, family: Family::Malloc, alignment: 0 },
-            Record::Alloc { info: 1, ptr: 0x4052a0 },
-            Record::Free { node: 0, ptr: 0x4052a0 },
+            Record::Thread(4711),
+            Record::Node { up: 1, address: 0x401136 },
+            Record::Alloc { node: 1, ptr: 0x4052a0, size: 100, by: Request::MALLOC },
+            Record::Alloc { node: 1, ptr: 0x405310, size: 100, by: Request::MALLOC },
+            Record::Node { up: 2, address: 0x401148 },
+            Record::Free { ptr: 0x4052a0, kind: FreeKind::Free, node: 2 },
         ]
-        .map(Read::Other)
     );
 }
 
 #[test]
-fn an_event_in_a_segment_that_was_not_defined_is_malformed() {
-    let (read, decoder) = decode(&encode(&Written::Free(2, 0, 7)));
-    assert_eq!((read.len(), decoder.malformed()), (0, 1));
+fn what_no_record_begins_with_ends_the_chunk() {
+    for first in (0..0x80u8).filter(|b| !matches!(b, 1..=4 | 6..=9 | 0x40..=0x5f)) {
+        let bytes = [&[3, first][..], &[1; 20]].concat();
+        assert_eq!(decode(&bytes), (vec![Record::Forget], 1), "{first:#x}");
+    }
 }
 
 #[test]
-fn a_record_without_its_continuation_is_torn_and_the_next_is_read() {
-    let mut words = segments();
-    words.push(long(LongKind::Free, 0));
-    words.push(first(Tag::Free as u8, 0, 7));
-    let (read, decoder) = decode(&words);
-    assert_eq!(read, [Read::Other(Record::Free { node: 0, ptr: 0x70 })]);
-    assert_eq!(decoder.torn(), 1);
-}
-
-#[test]
-fn a_trace_is_known_by_its_first_text() {
-    let trace: Vec<u8> =
-        encode(&Written::Text(FIRST_LINE.to_vec())).iter().flat_map(|w| w.to_le_bytes()).collect();
-    assert!(is_trace(&trace));
-    assert!(is_trace(&[&[0; 16][..], &trace].concat()));
-    assert!(!is_trace(&trace[..16]));
-    assert!(!is_trace(b"# mtr log 1\n# mtr trace 1\n# id 00\n"));
-    assert!(!is_trace(b"\x01\x02"));
+fn what_a_record_cannot_say_ends_the_chunk() {
+    let too_long = [6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2];
+    for bytes in [&too_long[..], &[1, 0, 3], &[0x62, 4, 1, 1], &[8, 4, 0], &[8, 0, 8, 1, 1, 1, 1]] {
+        assert_eq!(decode(bytes), (vec![], 0), "{bytes:x?}");
+    }
+    assert_eq!(decode(&[2, 255, 255, 255, 255, 31]), (vec![], 0), "no TID has so many bits");
 }

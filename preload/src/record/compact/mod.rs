@@ -1,107 +1,105 @@
-//! Events -> words of a compact trace (docs/trace-format.md).
+//! Events -> records of a compact trace (docs/trace-format.md).
 
-mod infos;
+mod clock;
 mod nodes;
-mod segments;
+mod pool;
 mod stack;
 mod store;
+mod stream;
 mod thread;
-pub(crate) mod words;
+pub(crate) mod users;
 
 use core::ops::ControlFlow;
 
-use mtr_format::compact::word::{self, Family, LongKind};
+use mtr_format::compact::op::{Family, FreeKind, Outcome};
 
-use crate::log;
-use crate::unwind::{self, Registers};
-pub(crate) use thread::prepare;
+use crate::log::{self, chunks, file};
+use crate::unwind::Registers;
+pub(crate) use stream::{first_chunk, with_front};
 use thread::{State, Thread};
-
-/// Makes what threads remember of another trace invalid.
-pub(crate) fn start() {
-    thread::new_trace();
-    nodes::start();
-    infos::start();
-}
-
-/// Return addresses may belong to another module from here on.
-pub(crate) fn modules_changed() {
-    thread::modules_changed();
-}
+pub(crate) use thread::{modules_changed, new_trace, prepare};
 
 /// Records an allocation, or a failed one when `ptr` is NULL.
 #[inline(always)]
 pub(super) fn alloc(ptr: usize, size: usize, family: Family, align: usize, caller: &Registers) {
-    let info = info(size, family, align, caller);
-    if ptr == 0 {
-        words::record(&[word::long(LongKind::Failed, info), word::pointer(0)]);
-        return;
-    }
-    match segments::find(ptr) {
-        Some((segment, offset)) => {
-            words::event(word::first(word::Tag::Alloc as u8 + segment, info, offset));
-        }
-        None => words::record(&[word::long(LongKind::Alloc, info), word::pointer(ptr as u64)]),
+    let Some(mut thread) = Thread::enter() else { return lose() };
+    let node = stack::node(&mut thread, caller);
+    let stream = &mut thread.stream;
+    match (ptr, family) {
+        (0, _) => stream.failed(family, align, node, size, 0),
+        (ptr, Family::Malloc) => stream.alloc(node, size, ptr),
+        (ptr, _) => stream.alloc_by(family, align, node, size, ptr),
     }
 }
 
 /// Records a free.
 #[inline(always)]
-pub(super) fn free(ptr: usize) {
-    match segments::find(ptr) {
-        Some((segment, offset)) => {
-            words::event(word::first(word::Tag::Free as u8 + segment, 0, offset));
+pub(super) fn free(ptr: usize, return_address: usize, kind: FreeKind) {
+    match Thread::enter() {
+        Some(mut thread) => {
+            let node = stack::node_of_caller(&mut thread, return_address as u64);
+            thread.stream.free(node, ptr, kind);
         }
-        None => words::record(&[word::long(LongKind::Free, 0), word::pointer(ptr as u64)]),
+        None => lose(),
     }
 }
 
-/// The info of an allocation: its call stack, size and family.
-#[inline(always)]
-fn info(size: usize, family: Family, align: usize, caller: &Registers) -> u32 {
-    let Some(mut thread) = Thread::enter() else {
-        return infos::without_stack(size, family, align);
-    };
-    let root = thread.root();
-    let node = stack::node(&mut thread, root, caller);
-    let State { nodes, infos, .. } = &mut *thread;
-    infos.get(nodes, node, size, family, align)
+#[cold]
+fn lose() {
+    file::lose(1, libc::ENOMEM);
 }
 
 /// Visits the return addresses of a hook's caller and its callers, until `visit` breaks. Does nothing
 /// while this thread takes another stack.
 pub(super) fn walk(caller: &Registers, mut visit: impl FnMut(u64) -> ControlFlow<()>) {
     if let Some(mut thread) = Thread::enter() {
-        thread.bounds.update(caller.rsp);
-        unwind::walk(caller, &thread.bounds, |frame| visit(frame.return_address()));
+        let State { bounds, last, .. } = &mut *thread;
+        bounds.update(caller.rsp);
+        last.walk(caller, bounds, |frame| visit(frame.return_address()));
     }
 }
 
 /// Runs the real realloc of a block and records what became of it.
+///
+/// The old block may be another thread's before the real function returns, so its record is stored
+/// before, and its outcome after. Nothing else is stored in the stream meanwhile: what is recorded
+/// inside of the real function, or by a signal handler, finds the state busy.
 pub(super) fn realloc(
     old: usize,
     size: usize,
     caller: &Registers,
     real: impl FnOnce() -> usize,
 ) -> usize {
+    let Some(mut thread) = Thread::enter() else {
+        lose();
+        return real();
+    };
     let trace = log::id();
-    let place = words::hold(2);
+    // After exit a record is written out at once: its outcome has to be known.
+    let is_closed = chunks::is_closed();
+    let place = if is_closed { None } else { thread.stream.realloc(old, Outcome::Open) };
     let new = real();
     // A signal handler may have forked meanwhile: the place is the parent's.
     if log::id() != trace {
         return new;
     }
-    let kind = match (new, size) {
-        (0, 0) => LongKind::Free,
-        (0, _) => LongKind::Nothing,
-        _ => LongKind::ReallocOld,
+    let outcome = match (new, size) {
+        (0, 0) => Outcome::Freed,
+        (0, _) => Outcome::Unchanged,
+        _ => Outcome::Ended,
     };
-    let ptr = if kind == LongKind::Nothing { 0 } else { old as u64 };
-    words::fill(place, &[word::long(kind, 0), word::pointer(ptr)]);
-    match kind {
-        LongKind::Nothing => realloc_failed(old, size, caller),
-        LongKind::ReallocOld => alloc(new, size, Family::Realloc, 0, caller),
-        _ => {}
+    match place {
+        Some(place) => thread.stream.set_outcome(place, outcome),
+        None if is_closed => drop(thread.stream.realloc(old, outcome)),
+        None => {}
+    }
+    let node = match outcome {
+        Outcome::Freed => return new,
+        _ => stack::node(&mut thread, caller),
+    };
+    match outcome {
+        Outcome::Unchanged => thread.stream.failed(Family::Realloc, 0, node, size, old),
+        _ => thread.stream.alloc_by(Family::Realloc, 0, node, size, new),
     }
     new
 }
@@ -109,6 +107,38 @@ pub(super) fn realloc(
 /// Records a realloc of `old` (or of NULL) that failed.
 #[cold]
 pub(super) fn realloc_failed(old: usize, size: usize, caller: &Registers) {
-    let info = info(size, Family::Realloc, 0, caller);
-    words::record(&[word::long(LongKind::Failed, info), word::pointer(old as u64)]);
+    let Some(mut thread) = Thread::enter() else { return lose() };
+    let node = stack::node(&mut thread, caller);
+    thread.stream.failed(Family::Realloc, 0, node, size, old);
+}
+
+/// A stamp of this thread's: what it does before it is older, what comes after is not. `None` when
+/// there is no stream to take it in.
+pub(crate) fn stamp() -> Option<u64> {
+    let mut thread = Thread::enter()?;
+    thread.stream.stamp_now();
+    thread.stream.stamp()
+}
+
+/// Stores lines that are not records.
+#[cold]
+pub(crate) fn text(parts: &[&[u8]]) {
+    if let Some(mut thread) = Thread::enter() {
+        thread.stream.text(parts);
+    }
+}
+
+/// As [`text`], in one record; where its bytes are in the file if it is in the first chunk, else 0.
+#[cold]
+pub(crate) fn text_in_front(line: &[u8]) -> u64 {
+    Thread::enter().map_or(0, |mut thread| thread.stream.text_in_front(line))
+}
+
+/// Writes out all that was recorded, so that the trace is whole without its tail; from then on records
+/// are written one by one. False when a thread was stopped in the middle of one: then the tail is
+/// still needed.
+pub(crate) fn finish() -> bool {
+    let is_whole = thread::close_streams();
+    stream::write_all();
+    is_whole
 }

@@ -2,32 +2,87 @@
 
 use core::ops::ControlFlow;
 
-use mtr_format::compact::word::{FRAMES_CUT, WALK_ENDED};
+use mtr_format::compact::op::{FRAMES_CUT, WALK_ENDED};
 
+use super::nodes::Nodes;
+use super::stream::Stream;
 use super::thread::State;
-use crate::unwind::{self, End, Registers};
+use crate::config;
+use crate::unwind::{End, Names, Registers};
 
-/// The node of the hook's caller. `root` is that of the thread.
-///
-/// Frames that have not changed since the last event know theirs.
+/// What the outermost frame of a stack has as parent.
+const ROOT: u32 = 0;
+
+/// The node of the hook's caller.
 #[inline(always)]
-pub(super) fn node(state: &mut State, root: u32, caller: &Registers) -> u32 {
-    state.bounds.update(caller.rsp);
-    let update = state.last.update(caller, &state.bounds);
-    let frames = state.last.frames();
-    let mut node = match frames.get(update.kept.wrapping_sub(1)) {
-        Some(kept) => kept.node,
-        None => match update.end {
-            End::Root => root,
-            End::Truncated(_) => state.nodes.get(root, WALK_ENDED),
-            End::Limit => return node_of_deep_stack(state, root, caller),
-        },
-    };
-    for frame in frames.get_mut(update.kept..).unwrap_or_default() {
-        node = state.nodes.get(node, frame.return_address());
-        frame.node = node;
+pub(super) fn node(state: &mut State, caller: &Registers) -> u32 {
+    if config::get().caller_only {
+        return node_of_caller(state, caller.return_address);
     }
+    let last = state.last.unchanged(caller, &state.bounds);
+    let node = match last {
+        Some(node) => node,
+        None => node_of_new_stack(state, caller),
+    };
+    #[cfg(feature = "verify-stacks")]
+    crate::unwind::verify::verify(&state.last, caller, &state.bounds, node, last.is_some());
     node
+}
+
+/// As [`node`], of a stack that is not the last one.
+#[inline(never)]
+fn node_of_new_stack(state: &mut State, caller: &Registers) -> u32 {
+    let mut names = Trie { nodes: &mut state.nodes, stream: &mut state.stream };
+    match state.last.update(caller, &mut state.bounds, &mut names) {
+        Some(node) => node,
+        None => node_of_deep_stack(state, caller),
+    }
+}
+
+/// Frames are known by their nodes.
+struct Trie<'a> {
+    nodes: &'a mut Nodes,
+    stream: &'a mut Stream,
+}
+
+impl Names for Trie<'_> {
+    fn outside(&mut self, end: End) -> u32 {
+        match end {
+            End::Truncated(_) => self.nodes.get(self.stream, ROOT, WALK_ENDED),
+            End::Root | End::Limit => ROOT,
+        }
+    }
+
+    #[inline(always)]
+    fn frame(&mut self, outer: u32, address: u64) -> u32 {
+        self.nodes.get(self.stream, outer, address)
+    }
+}
+
+/// Nodes of callers that were met lately. All zeros is none.
+#[repr(C)]
+pub(super) struct Callers([(u64, u32); 64]);
+
+impl Callers {
+    /// Forgets all.
+    pub(super) fn forget(&mut self) {
+        self.0 = [(0, 0); 64];
+    }
+}
+
+/// The node of a caller, of which nothing further out is recorded.
+#[inline(always)]
+pub(super) fn node_of_caller(state: &mut State, address: u64) -> u32 {
+    let State { stream, nodes, callers: Callers(callers), .. } = state;
+    let index = address as usize % callers.len();
+    match callers.get_mut(index) {
+        Some((known, node)) if *known == address => *node,
+        Some(place) => {
+            *place = (address, nodes.get(stream, ROOT, address));
+            place.1
+        }
+        None => ROOT,
+    }
 }
 
 /// Innermost frames that are kept of a stack that is too deep.
@@ -46,10 +101,10 @@ pub(super) struct DeepStack {
 /// As [`node`], frame by frame, of a stack with more frames than are remembered.
 #[cold]
 #[inline(never)]
-fn node_of_deep_stack(state: &mut State, root: u32, caller: &Registers) -> u32 {
-    let frames = &mut state.deep;
+fn node_of_deep_stack(state: &mut State, caller: &Registers) -> u32 {
+    let State { deep: frames, last, bounds, .. } = state;
     let mut depth = 0;
-    let end = unwind::walk(caller, &state.bounds, |frame| {
+    let end = last.walk(caller, bounds, |frame| {
         let place = match depth {
             0..INNER => frames.inner.get_mut(depth),
             _ => frames.outer.get_mut((depth - INNER) % OUTER),
@@ -60,21 +115,21 @@ fn node_of_deep_stack(state: &mut State, root: u32, caller: &Registers) -> u32 {
         depth += 1;
         ControlFlow::Continue(())
     });
-    let mut node = root;
+    let mut node = ROOT;
     if matches!(end, End::Truncated(_)) {
-        node = state.nodes.get(node, WALK_ENDED);
+        node = state.nodes.get(&mut state.stream, node, WALK_ENDED);
     }
     let beyond = depth.saturating_sub(INNER);
     for index in (beyond.saturating_sub(OUTER)..beyond).rev() {
         let Some(address) = state.deep.outer.get(index % OUTER).copied() else { break };
-        node = state.nodes.get(node, address);
+        node = state.nodes.get(&mut state.stream, node, address);
     }
     if beyond > OUTER {
-        node = state.nodes.get(node, FRAMES_CUT);
+        node = state.nodes.get(&mut state.stream, node, FRAMES_CUT);
     }
     for index in (0..depth.min(INNER)).rev() {
         let Some(address) = state.deep.inner.get(index).copied() else { break };
-        node = state.nodes.get(node, address);
+        node = state.nodes.get(&mut state.stream, node, address);
     }
     node
 }

@@ -20,7 +20,7 @@ pub(super) struct Store<R> {
     records: *mut R,
     /// Numbers `1..=len` are given.
     len: u32,
-    /// Records that there is room for, number 0 included; the index has four places for each.
+    /// Records that there is room for, number 0 included; the index has two places for each.
     capacity: u32,
     index: *mut u32,
 }
@@ -28,6 +28,8 @@ pub(super) struct Store<R> {
 const FIRST_CAPACITY: u32 = 1 << 10;
 /// A thread that has defined this much forgets it and begins anew.
 const LAST_CAPACITY: u32 = 1 << 22;
+/// Room for the records that one event may need.
+const RESERVE: u32 = 1 << 13;
 
 impl<R: Record> Store<R> {
     /// The record with this number; all zeros where there is none.
@@ -62,8 +64,7 @@ impl<R: Record> Store<R> {
         }
     }
 
-    /// Adds a record and returns its number; 0 when there is no memory. `forgets` is called before
-    /// all others are forgotten.
+    /// Adds a record and returns its number; 0 when there is no memory.
     #[cold]
     #[inline(never)]
     pub(super) fn push(&mut self, record: R) -> u32 {
@@ -78,14 +79,14 @@ impl<R: Record> Store<R> {
         number
     }
 
-    /// Whether the next [`Store::push`] would need more room than there may be.
+    /// Whether there may be no room for the records of one more event.
     pub(super) fn is_full(&self) -> bool {
-        self.len + 2 >= LAST_CAPACITY
+        self.len >= LAST_CAPACITY - RESERVE
     }
 
     #[inline(always)]
     fn place_mask(&self) -> usize {
-        self.capacity as usize * 4 - 1
+        self.capacity as usize * 2 - 1
     }
 
     #[inline(always)]
@@ -95,7 +96,7 @@ impl<R: Record> Store<R> {
 
     fn enter(&mut self, number: u32, hash: u64) {
         let mut place = self.first_place(hash);
-        // SAFETY: places are below the length of the index, three quarters of which are free.
+        // SAFETY: places are below the length of the index, half of which are free.
         unsafe {
             while *self.index.add(place) != 0 {
                 place = (place + 1) & self.place_mask();
@@ -105,7 +106,7 @@ impl<R: Record> Store<R> {
     }
 
     fn bytes(capacity: u32) -> (usize, usize) {
-        (capacity as usize * size_of::<R>(), capacity as usize * 4 * size_of::<u32>())
+        (capacity as usize * size_of::<R>(), capacity as usize * 2 * size_of::<u32>())
     }
 
     fn grow(&mut self) -> bool {
@@ -147,7 +148,7 @@ impl<R: Record> Store<R> {
     }
 
     /// Forgets all and keeps no memory.
-    pub(super) fn release(&mut self) {
+    fn release(&mut self) {
         let old = Store { ..*self };
         *self = Store { records: null_mut(), len: 0, capacity: 0, index: null_mut() };
         if old.capacity > 0 {

@@ -1,136 +1,142 @@
 //! What a thread remembers from one event to the next.
 //!
 //! It is mapped memory, taken from a pool when a thread has its first event and put back when the
-//! thread ends, so that short threads cost little. A signal handler that allocates while its thread
-//! is in here takes a second one.
+//! thread ends, so that short threads cost little: the next one goes on with the same stream and
+//! knows what was defined in it. A signal handler that allocates while its thread is in here takes
+//! another one.
 
 use core::cell::Cell;
 use core::ffi::c_void;
 use core::ops::{Deref, DerefMut};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
-use super::infos::Infos;
-use super::nodes::{self, Nodes};
-use super::stack::DeepStack;
+use super::nodes::Nodes;
+use super::pool;
+use super::stack::{Callers, DeepStack};
+use super::stream::{self, Stream};
+use crate::config;
 use crate::{arch, sys, unwind};
 
 /// See the module's documentation. All zeros is a thread that remembers nothing.
 #[repr(C)]
 pub(super) struct State {
-    /// Somebody is at work with it.
-    is_busy: Cell<bool>,
+    /// Alone on the first page, which the kernel wipes in a fork's child.
+    pub(super) stream: Stream,
+    /// [`BUSY`] while somebody is at work with it; else the epoch that it is valid for, or 0.
+    gate: AtomicU64,
     /// For events that interrupt such work; NULL when it has never happened.
     inner: Cell<*mut State>,
-    /// The value of [`STAMP`] that the rest is valid for.
-    stamp: u64,
-    /// Number of the root of this thread's stacks, 0 when not defined yet.
-    root: u32,
+    /// The next one in the pool (pool.rs).
+    pub(super) next: pool::Link,
     /// Where the thread's own stack is.
     pub(super) bounds: unwind::Stack,
     pub(super) last: unwind::LastStack,
     pub(super) deep: DeepStack,
     pub(super) nodes: Nodes,
-    pub(super) infos: Infos,
+    pub(super) callers: Callers,
 }
 
+/// Value of [`State::gate`].
+const BUSY: u64 = 1;
+
 /// Counts traces in the upper half (a fork's child has another), unloaded modules in the lower.
-static STAMP: AtomicU64 = AtomicU64::new(1 << 32);
+static EPOCH: AtomicU64 = AtomicU64::new(1 << 32);
 
 /// To be called when a trace begins.
-pub(super) fn new_trace() {
-    let next = (STAMP.load(Ordering::Relaxed) >> 32) + 1;
-    STAMP.store(next << 32, Ordering::Release);
+pub(crate) fn new_trace() {
+    let next = (EPOCH.load(Ordering::Relaxed) >> 32) + 1;
+    EPOCH.store(next << 32, Ordering::Release);
 }
 
 /// To be called when modules have been unloaded.
-pub(super) fn modules_changed() {
-    STAMP.fetch_add(1, Ordering::AcqRel);
+pub(crate) fn modules_changed() {
+    EPOCH.fetch_add(1, Ordering::AcqRel);
 }
 
-/// States of threads that have ended.
-static POOL: [AtomicPtr<State>; 64] = [const { AtomicPtr::new(null_mut()) }; 64];
+/// In the place of a thread's state: the thread has ended, but for a few destructors.
+const ENDED: *mut State = core::ptr::without_provenance_mut(1);
 
 /// This thread's state, in use until it is dropped.
-pub(super) struct Thread(&'static mut State);
+pub(super) struct Thread {
+    state: &'static mut State,
+    /// It is given back after this event.
+    is_borrowed: bool,
+}
 
 impl Thread {
-    /// `None` when there is no memory, or when a signal interrupted a signal that did.
+    /// `None` when there is no memory.
     #[inline(always)]
     pub(super) fn enter() -> Option<Thread> {
         let state = arch::thread_state().cast::<State>();
-        // SAFETY: this thread's own state, or NULL; nobody else refers to it.
-        match unsafe { state.as_ref() } {
-            Some(found) if !found.is_busy.get() => {
-                found.is_busy.set(true);
-                // SAFETY: not busy, so there is no other reference.
-                Some(Thread(unsafe { &mut *state }).validated())
+        if state > ENDED {
+            // SAFETY: this thread's own state; nobody else refers to it, but to the atomics.
+            let gate = unsafe { &(*state).gate };
+            if gate.load(Ordering::Relaxed) == EPOCH.load(Ordering::Acquire) {
+                gate.store(BUSY, Ordering::Relaxed);
+                compiler_fence(Ordering::SeqCst); // a signal handler sees it before anything else
+                // SAFETY: as above; not busy, so there is no other reference.
+                return Some(Thread { state: unsafe { &mut *state }, is_borrowed: false });
             }
-            _ => Self::enter_rarely(state),
         }
+        Self::enter_rarely(state)
     }
 
     #[cold]
     #[inline(never)]
     fn enter_rarely(outer: *mut State) -> Option<Thread> {
-        let state = if outer.is_null() {
-            let state = take_or_map()?;
-            arch::set_thread_state(state.cast());
-            // At the thread's end it goes back to the pool.
-            END_OF_THREAD.arm();
-            state
-        } else {
-            // SAFETY: this thread's own, in use below us on the stack; only cells are touched.
-            let inner = unsafe { &(*outer).inner };
+        let mut state = outer;
+        if state <= ENDED {
+            state = take_or_map()?;
+            if outer.is_null() {
+                arch::set_thread_state(state.cast());
+                // At the thread's end it goes back to the pool.
+                END_OF_THREAD.arm();
+            }
+        }
+        // SAFETY: this thread's own, perhaps in use below us on the stack; only cells are touched.
+        while unsafe { &(*state).gate }.load(Ordering::Relaxed) == BUSY {
+            // SAFETY: as above.
+            let inner = unsafe { &(*state).inner };
             if inner.get().is_null() {
                 inner.set(take_or_map()?);
             }
-            inner.get()
-        };
-        // SAFETY: not NULL, this thread's own.
-        let is_busy = unsafe { &(*state).is_busy };
-        if is_busy.get() {
-            return None;
+            state = inner.get();
         }
-        is_busy.set(true);
         // SAFETY: not busy, so there is no other reference.
-        Some(Thread(unsafe { &mut *state }).validated())
-    }
-
-    #[inline(always)]
-    fn validated(mut self) -> Self {
-        let is_full = self.nodes.is_full() || self.infos.is_full();
-        if self.stamp != STAMP.load(Ordering::Acquire) || is_full {
-            self.forget();
+        let state = unsafe { &mut *state };
+        let gate = state.gate.swap(BUSY, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        let mut thread = Thread { state, is_borrowed: outer == ENDED };
+        if gate != EPOCH.load(Ordering::Acquire) {
+            thread.forget();
         }
-        self
+        Some(thread)
     }
 
     #[cold]
-    #[inline(never)]
     fn forget(&mut self) {
-        let now = STAMP.load(Ordering::Acquire);
-        self.root = 0;
-        self.infos.forget();
+        let epoch = EPOCH.load(Ordering::Acquire);
         self.nodes.forget();
+        self.callers.forget();
         self.last.clear();
-        self.stamp = now;
-    }
-
-    /// Root of this thread's stacks.
-    #[inline(always)]
-    pub(super) fn root(&mut self) -> u32 {
-        if self.root == 0 {
-            self.root = self.nodes.get(0, nodes::root_of_this_thread());
+        self.stream.epoch = epoch;
+        if config::get().is_compact {
+            match self.stream.has_slot() {
+                true => self.stream.forget(),
+                false => self.stream.open(),
+            }
         }
-        self.root
     }
 }
 
 impl Drop for Thread {
     #[inline(always)]
     fn drop(&mut self) {
-        self.0.is_busy.set(false);
+        self.state.gate.store(self.state.stream.epoch, Ordering::Release);
+        if self.is_borrowed {
+            give_back(self.state);
+        }
     }
 }
 
@@ -138,58 +144,81 @@ impl Deref for Thread {
     type Target = State;
     #[inline(always)]
     fn deref(&self) -> &State {
-        self.0
+        self.state
     }
 }
 
 impl DerefMut for Thread {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut State {
-        self.0
+        self.state
     }
 }
 
+/// A state for this thread.
 fn take_or_map() -> Option<*mut State> {
-    for place in &POOL {
-        let state = place.swap(null_mut(), Ordering::AcqRel);
-        if !state.is_null() {
-            return Some(state);
+    if let Some(state) = pool::take() {
+        // SAFETY: taken from the pool, so nobody else refers to it, but to the atomics of its stream.
+        let stream = unsafe { &mut (*state).stream };
+        if stream.has_slot() {
+            stream.hand_over();
         }
+        return Some(state);
     }
-    sys::map_anonymous(size_of::<State>()).ok().map(|at| at.cast())
+    let state = sys::map_anonymous(size_of::<State>()).ok()?;
+    // What a fork's child would store in it must not reach its parent's trace.
+    if sys::wipe_on_fork(state, size_of::<Stream>()).is_err() {
+        // SAFETY: just made, nobody knows it.
+        unsafe { sys::unmap(state, size_of::<State>()) };
+        return None;
+    }
+    Some(state.cast())
 }
 
-/// Puts a thread's state back. What the thread still does afterwards takes it out again.
-extern "C" fn give_back(state: *mut c_void) {
-    let state = state.cast::<State>();
-    arch::set_thread_state(null_mut());
-    // SAFETY: the state of the thread that ends; it is not in use: no hook is below us on the stack.
-    let inner = unsafe { (*state).inner.replace(null_mut()) };
-    for state in [state, inner] {
-        if state.is_null() {
-            continue;
-        }
-        // The next thread has another root and another stack, so nothing of this could serve it.
-        // SAFETY: as above; `inner` is in use only while `state` is.
+/// Puts a state and those for what interrupted it into the pool.
+#[cold]
+fn give_back(state: *mut State) {
+    let mut next = state;
+    while !next.is_null() {
+        let state = next;
+        // SAFETY: the state of the thread that ends; no hook is below us on the stack, unless it
+        // was left by a jump or the thread's cancellation.
         unsafe {
-            (*state).root = 0;
-            (*state).nodes.forget();
-            (*state).infos.forget();
+            next = (*state).inner.replace(null_mut());
+            // What a hook was doing when it was left is not known.
+            if (*state).gate.load(Ordering::Relaxed) == BUSY {
+                (*state).gate.store(0, Ordering::Relaxed);
+            }
+            // The next thread has another stack.
             (*state).bounds = unwind::Stack::NEW;
             (*state).last.clear();
-        }
-        let is_kept = POOL.iter().any(|place| {
-            place.compare_exchange(null_mut(), state, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        });
-        if !is_kept {
-            // SAFETY: nothing refers to it any more.
-            unsafe {
-                (*state).nodes.release();
-                (*state).infos.release();
-                sys::unmap(state.cast(), size_of::<State>());
-            }
+            pool::put(state);
         }
     }
+}
+
+/// The destructor of [`END_OF_THREAD`]. What the thread still does afterwards borrows a state for
+/// each event.
+extern "C" fn end_of_thread(state: *mut c_void) {
+    arch::set_thread_state(ENDED.cast());
+    give_back(state.cast());
+}
+
+/// Closes all streams, and waits a little for the threads that are at work with a record. False when
+/// one did not come to its end.
+pub(super) fn close_streams() -> bool {
+    /// Others get this many chances.
+    const PATIENCE: usize = 200;
+    (0..PATIENCE).any(|_| {
+        stream::close();
+        // Also gives the stores of others the time to be seen.
+        sys::yield_processor();
+        stream::streams().all(|stream| {
+            // SAFETY: a stream is the first member of a state, and a state stays mapped.
+            let gate = unsafe { stream.cast::<State>().as_ref() }.map(|state| &state.gate);
+            gate.is_none_or(|gate| gate.load(Ordering::Acquire) != BUSY)
+        })
+    })
 }
 
 /// The key whose destructor is called when a thread ends.
@@ -214,7 +243,7 @@ impl EndOfThread {
 pub(crate) fn prepare() {
     let mut key = u32::MAX;
     // SAFETY: a valid place for the key and a function that may be called as a destructor.
-    if unsafe { libc::pthread_key_create(&mut key, Some(give_back)) } == 0 {
+    if unsafe { libc::pthread_key_create(&mut key, Some(end_of_thread)) } == 0 {
         END_OF_THREAD.0.store(key, Ordering::Release);
     }
 }

@@ -8,6 +8,8 @@ use crate::sys;
 use crate::unwind::walk::Cut;
 use crate::unwind::{End, LastStack, Registers, Stack, walk};
 
+use super::names::{Chains, node_of};
+
 thread_local!(static SEEN: RefCell<(Vec<u64>, Option<End>)> = const { RefCell::new((Vec::new(), None)) });
 
 hook_with_registers!(seeing_hook, 0, see);
@@ -22,13 +24,15 @@ extern "C" fn see(registers: *const Registers) -> usize {
         pcs.push(frame.pc);
         ControlFlow::Continue(())
     });
+    let mut names = Chains::new();
     // Twice, so that the second could keep what must not be kept.
     let memory = sys::map_anonymous(size_of::<LastStack>()).unwrap().cast::<LastStack>();
     for _ in 0..2 {
         // SAFETY: zeroed memory of this function.
         let last = unsafe { &mut *memory };
-        assert_eq!(last.update(registers, &stack).end, end);
-        assert!(last.frames().iter().rev().map(|frame| frame.pc).eq(pcs.iter().copied()));
+        let node = node_of(last, registers, &mut stack, &mut names).unwrap();
+        assert!(names.addresses(node).eq(pcs.iter().copied()));
+        assert_eq!(names.end(node), end);
     }
     // SAFETY: not used any more.
     unsafe { sys::unmap(memory.cast(), size_of::<LastStack>()) };
@@ -73,4 +77,31 @@ fn without_a_frame_pointer_the_stack_is_cut() {
     let code = [0x55, 0x50, 0x48, 0x89, 0xe5, 0x50, 0xff, 0xd7, 0x58, 0x58, 0x5d, 0xc3];
     let (_, pcs, end) = call_from(&code);
     assert_eq!((pcs.len(), end), (1, Some(End::Truncated(Cut::NoCfi))));
+}
+
+#[test]
+fn a_stack_that_was_made_by_hand_ends_where_its_first_function_was_called() {
+    // push rbx; mov rbx, rsp; mov rsp, TOP; call rdi; mov rsp, rbx; pop rbx; ret. rbp is still that of
+    // the stack that was left.
+    let code = |top: u64| {
+        let mut code = vec![0x53, 0x48, 0x89, 0xe3, 0x48, 0xbc];
+        code.extend(top.to_le_bytes());
+        code.extend([0xff, 0xd7, 0x48, 0x89, 0xdc, 0x5b, 0xc3]);
+        code
+    };
+    let len = 64 << 10;
+    let memory = sys::map_anonymous(len).unwrap();
+    // Up to the end of the mapping, so that there is nothing beyond; and with words above that look
+    // like a way on.
+    for above in [0, 8, 256, 4096, 8192 + 64] {
+        let top = memory as u64 + len as u64 - above;
+        for offset in (0..above).step_by(8) {
+            // SAFETY: inside of the mapping.
+            unsafe { *((top + offset) as *mut u64) = call_from as *const () as u64 + 9 };
+        }
+        let (page, pcs, end) = call_from(&code(top & !15));
+        assert_eq!((pcs, end), (vec![page + 16], Some(End::Truncated(Cut::NoCfi))), "{above}");
+    }
+    // SAFETY: nobody runs there any more.
+    unsafe { sys::unmap(memory, len) };
 }

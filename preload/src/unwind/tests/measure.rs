@@ -6,6 +6,7 @@ use core::ops::ControlFlow;
 use std::cell::Cell;
 use std::time::Instant;
 
+use super::names::{Chains, node_of};
 use super::oracle::{Frames, of_libgcc};
 use crate::arch::hook_with_registers;
 use crate::unwind::{LastStack, Registers, Stack, begin_unload, end_unload, walk};
@@ -15,6 +16,7 @@ hook_with_registers!(measured_hook, 1, measured_body);
 thread_local! {
     static STACK: Cell<Stack> = const { Cell::new(Stack::NEW) };
     static LAST: Cell<*mut LastStack> = const { Cell::new(core::ptr::null_mut()) };
+    static NAMES: Cell<*mut Chains> = const { Cell::new(core::ptr::null_mut()) };
     static WAY: Cell<Way> = const { Cell::new(Way::Nothing) };
 }
 
@@ -48,12 +50,11 @@ extern "C" fn measured_body(_: usize, registers: *const Registers) -> usize {
             walk(registers, &Stack::NEW, visit);
         }
         Way::Incremental => {
-            stack.update(registers.rsp);
+            // SAFETY: memory for this thread alone, see `measure`.
+            let (last, names) = unsafe { (&mut *LAST.get(), &mut *NAMES.get()) };
+            let node = node_of(last, registers, &mut stack, names).unwrap();
             STACK.set(stack);
-            // SAFETY: zeroed memory for this thread alone, see `measure`.
-            let last = unsafe { &mut *LAST.get() };
-            black_box(last.update(registers, &stack));
-            return last.frames().len();
+            return black_box(node) as usize;
         }
         Way::Libgcc => {
             let mut frames = Frames::EMPTY;
@@ -92,6 +93,8 @@ fn recurse(depth: usize, calls: usize) -> (usize, f64) {
 #[test]
 #[ignore = "a measurement"]
 fn measure() {
+    let mut names = Chains::new();
+    NAMES.set(&raw mut names);
     LAST.set(crate::sys::map_anonymous(size_of::<LastStack>()).unwrap().cast());
     for depth in [1, 5, 20, 60, 200] {
         for way in [Way::Nothing, Way::Walk, Way::Incremental, Way::Probing, Way::Libgcc] {

@@ -2,6 +2,7 @@
 
 mod generated; // code without CFI
 mod measure; // what a frame costs
+mod names; // what frames are known by
 mod native; // C and C++ code, built in many ways
 mod oracle; // the comparison
 mod rust; // this process: threads, signals, callbacks

@@ -94,10 +94,14 @@ NOINLINE static size_t sorts(void) {
     return (size_t)bsearch(&key, v, 60, sizeof *v, order);
 }
 
+#ifdef __clang__ // has no nested functions
+NOINLINE static size_t nested(size_t n) { return leaf(n); }
+#else
 NOINLINE static size_t nested(size_t n) {
     size_t inner(size_t m) { return m ? inner(m - 1) + n : leaf(n); }
     return inner(3);
 }
+#endif
 
 // A PLT entry whose function is chosen at its first call, inside the loader.
 static size_t chosen_function(size_t n) { return leaf(n); }
@@ -144,9 +148,11 @@ EXPORT size_t run(hook_t with) {
 static hook_t at_step;
 static void on_step(int signal) { (void)signal; at_step(0); }
 NOINLINE static size_t nothing(size_t n) { return n; }
-// Its frame is found by rbp: the instructions below move rsp.
-__attribute__((optimize("no-omit-frame-pointer"))) EXPORT size_t single_step(hook_t with) {
+// Its frame is found by rbp, because of the array: the instructions below move rsp.
+EXPORT size_t single_step(hook_t with) {
+    volatile char room[1 + ((size_t)with & 7)];
     struct sigaction action = {0}, before;
+    room[0] = 1;
     action.sa_handler = on_step;
     at_step = with;
     hook = nothing;

@@ -3,14 +3,17 @@
 
 use core::cell::Cell;
 use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::arch::hook_with_registers;
 use crate::sys::map_anonymous;
 use crate::unwind::memory::Memory;
-use crate::unwind::step::{Described, Full, Outcome, Registers, Scope};
+use crate::unwind::step::{Outcome, Registers, Room, Scope};
 use crate::unwind::{End, LastStack, Stack, walk};
+
+use super::names::{Chains, node_of};
 
 unsafe extern "C" {
     fn _Unwind_Backtrace(
@@ -106,15 +109,15 @@ fn with_buffers<T>(use_it: impl FnOnce(&mut Buffers) -> T) -> T {
 fn walk_slowly(start: &Registers, frames: &mut Frames) {
     frames.len = 0;
     let mut memory = Memory::probing();
-    let mut full = Full::of_caller(start);
-    let mut code = Described::nothing();
+    let mut room = Room::EMPTY;
+    room.full.set_to_caller(start);
     let mut is_interrupted = false;
     loop {
-        let (pc, rsp, _) = full.frame();
+        let (pc, rsp, _) = room.full.frame();
         if pc == 0 || frames.push(pc, rsp).is_break() {
             return;
         }
-        match full.step(pc - u64::from(!is_interrupted), Scope::All, &mut memory, &mut code) {
+        match room.step(pc - u64::from(!is_interrupted), Scope::All, &mut memory) {
             Ok(Outcome::Root) | Err(_) => return,
             Ok(outcome) => is_interrupted = outcome == Outcome::Interrupted,
         }
@@ -151,7 +154,7 @@ pub(super) fn compare(start: &Registers) -> usize {
         if end != End::Root && theirs.len() < MAX_FRAMES - 16 {
             report("end", buffers.ours.as_slice(), theirs, end);
         }
-        compare_incremental(start, &stack, end, buffers.ours.as_slice());
+        compare_incremental(start, &stack, end);
         STACKS.fetch_add(1, Ordering::Relaxed);
         FRAMES.fetch_add(theirs.len(), Ordering::Relaxed);
         theirs.len()
@@ -159,43 +162,64 @@ pub(super) fn compare(start: &Registers) -> usize {
 }
 
 thread_local! {
-    static LAST: Cell<*mut LastStack> = const { Cell::new(core::ptr::null_mut()) };
+    static LAST: Cell<*mut Kept> = const { Cell::new(core::ptr::null_mut()) };
     static IS_BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Compares what is kept from event to event with the frames of a whole walk.
-fn compare_incremental(start: &Registers, stack: &Stack, end: End, frames: &[(u64, u64)]) {
+/// What a thread keeps from event to event.
+struct Kept {
+    last: LastStack,
+    stack: Stack,
+    names: MaybeUninit<Chains>,
+}
+
+/// Compares the stack that is brought up to date from event to event with a whole walk.
+fn compare_incremental(start: &Registers, stack: &Stack, end: End) {
     if IS_BUSY.replace(true) {
         return;
     }
     if LAST.get().is_null() {
-        LAST.set(map_anonymous(size_of::<LastStack>()).unwrap().cast());
+        LAST.set(map_anonymous(size_of::<Kept>()).unwrap().cast());
+        // SAFETY: zeroed memory, for this thread alone.
+        unsafe { (*LAST.get()).names.write(Chains::new()) };
     }
-    // SAFETY: zeroed memory, for this thread alone, not used by a handler meanwhile.
-    let last = unsafe { &mut *LAST.get() };
-    let update = last.update(start, stack);
-    let mut node = 1;
-    let mut node_of = |pc: u64| {
-        node = (pc as u32 ^ node).wrapping_mul(0x9e37_79b1).rotate_left(7) | 1;
-        node
+    // SAFETY: as above, not used by a handler meanwhile; zeros are sound values of the others.
+    let (last, mine, names) = unsafe {
+        let kept = &mut *LAST.get();
+        (&mut kept.last, &mut kept.stack, kept.names.assume_init_mut())
     };
-    let mut is_equal = update.end == end && last.frames().len() == frames.len();
-    for (index, (frame, (pc, _))) in last.frames().iter_mut().zip(frames.iter().rev()).enumerate() {
-        let node = node_of(*pc);
-        if index >= update.kept {
-            is_equal &= frame.node == 0;
-            frame.node = node;
-        }
-        is_equal &= frame.pc == *pc && frame.node == node;
-    }
+    let names_before = names.len();
+    let node = node_of(last, start, mine, names).expect("a stack that is not too deep");
+    let (mut frames, mut is_equal) = (0, names.end(node) == end);
+    let mut addresses = names.addresses(node);
+    walk(start, stack, |frame| {
+        frames += 1;
+        is_equal &= addresses.next() == Some(frame.return_address());
+        ControlFlow::Continue(())
+    });
+    is_equal &= addresses.next().is_none();
     if !is_equal {
-        eprintln!("incremental: {update:?}, {} frames", last.frames().len());
-        let mut ours: Vec<_> = last.frames().iter().map(|frame| (frame.pc, 0)).collect();
-        ours.reverse();
-        report("incremental", &ours, frames, end);
+        report_incremental(start, stack, names.addresses(node), end);
     }
-    KEPT.fetch_add(update.kept, Ordering::Relaxed);
+    KEPT.fetch_add((frames + names_before).saturating_sub(names.len()), Ordering::Relaxed);
     IS_BUSY.set(false);
+}
+
+/// Apart, because of what it takes of the stack.
+#[cold]
+#[inline(never)]
+fn report_incremental(
+    start: &Registers,
+    stack: &Stack,
+    addresses: impl Iterator<Item = u64>,
+    end: End,
+) {
+    let (mut ours, mut whole) = (Frames::EMPTY, Frames::EMPTY);
+    addresses.for_each(|address| {
+        let _ = ours.push(address, 0);
+    });
+    walk(start, stack, |frame| whole.push(frame.return_address(), 0));
+    report("incremental", ours.as_slice(), whole.as_slice(), end);
 }
 
 fn report(what: &str, ours: &[(u64, u64)], theirs: &[(u64, u64)], end: End) {

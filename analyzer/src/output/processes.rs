@@ -1,0 +1,75 @@
+//! One line for each process of several.
+
+use std::io::{self, Write};
+
+use super::number::counted;
+use super::text::{WIDTH, cut, printable};
+use crate::profile::{Ending, Part};
+
+/// Writes a title and a line for each of the first `most` processes.
+pub fn list(parts: &[Part], most: usize, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{} together:\n", counted(parts.len() as u64, "process", "processes"))?;
+    for part in parts.iter().take(most) {
+        writeln!(out, "  {}", line(part, WIDTH - 2))?;
+    }
+    if parts.len() > most {
+        let rest = (parts.len() - most) as u64;
+        writeln!(
+            out,
+            "  ... and {} (--top {} shows all)",
+            counted(rest, "other", "others"),
+            parts.len()
+        )?;
+    }
+    writeln!(out)
+}
+
+/// Command, process and numbers, in `width` columns unless the numbers alone are longer.
+pub fn line(part: &Part, width: usize) -> String {
+    let when = if part.ending == Ending::Running { "live now" } else { "at exit" };
+    let pid = part.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let numbers = format!(
+        "{pid}: {}, {} in {} {when}",
+        counted(part.totals.allocs, "alloc", "allocs"),
+        counted(part.totals.live_bytes, "byte", "bytes"),
+        counted(part.totals.live_blocks, "block", "blocks"),
+    );
+    let room = width.saturating_sub(numbers.len()).max(8);
+    format!("{}{numbers}", cut(&command(part), room))
+}
+
+/// The command line, the program without its folder.
+fn command(part: &Part) -> String {
+    let name = part.program.as_deref().and_then(|program| program.file_name());
+    let name = name.or(part.trace.file_name()).unwrap_or_default();
+    let name = printable(name.as_encoded_bytes());
+    let arguments = part.arguments.iter().skip(1).map(|argument| printable(argument));
+    std::iter::once(name).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::Totals;
+
+    #[test]
+    fn a_long_command_gives_way_to_the_numbers() {
+        let totals = Totals { allocs: 1200, live_bytes: 1, live_blocks: 1, ..Totals::default() };
+        let arguments = ["make", "-C", &"deep/".repeat(30)].map(|word| word.as_bytes().to_vec());
+        let part = Part {
+            program: Some("/usr/bin/make".into()),
+            arguments: arguments.to_vec(),
+            pid: Some(4711),
+            totals,
+            ..Part::default()
+        };
+        let text = line(&part, 78);
+        assert_eq!(text.len(), 78);
+        assert!(
+            text.starts_with("make -C deep/") && text.contains("... (pid 4711): 1,200 allocs,")
+        );
+        assert!(text.ends_with(", 1 byte in 1 block at exit"));
+        let short = Part { arguments: Vec::new(), ending: Ending::Running, ..part };
+        assert_eq!(line(&short, 78), "make (pid 4711): 1,200 allocs, 1 byte in 1 block live now");
+    }
+}

@@ -1,0 +1,127 @@
+//! The tail of a log: blocks that its process had not written out (docs/log-format.md).
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use mtr_format::tail as layout;
+
+use super::{Fields, damaged, u64_at};
+use crate::error::Error;
+
+/// The tail of a log as it was at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Blocks {
+    /// ID of the log that it belongs to.
+    pub id: u64,
+    /// Records that could not be written.
+    pub lost: u64,
+    /// errno of the first loss.
+    pub lost_errno: i32,
+    /// Nanoseconds from the start of the log to the first loss.
+    pub lost_since: Option<u64>,
+    /// Position in the log and bytes of every block in use, by position; NULs at the end of a
+    /// block are left out.
+    blocks: Vec<(u64, Vec<u8>)>,
+}
+
+impl Blocks {
+    /// Reads the tail in `file`, which its process may be writing to.
+    pub(super) fn read(file: &File, path: &Path) -> Result<Blocks, Error> {
+        let at = |position| move |source| Error::Read { path: path.into(), position, source };
+        let Fields { id, size, count, lost, lost_errno, lost_since, end } =
+            Fields::read(file, path)?;
+        if !size.is_power_of_two() {
+            return Err(damaged(path, "a power of two as block size", size.to_string()));
+        }
+        if count > layout::MAX_BLOCKS {
+            return Err(damaged(path, "as many blocks as can be numbered", count.to_string()));
+        }
+        let mut head = vec![0; layout::BLOCKS];
+        file.read_exact_at(&mut head, 0).map_err(at(0))?;
+        let mut tail = Blocks { id, lost, lost_errno, lost_since, blocks: Vec::new() };
+        for index in 0..count {
+            let number_at = layout::NUMBERS + 8 * index;
+            let mut number = u64_at(&head, number_at);
+            // The process may put another block here while we read: then the number changes, and
+            // the one that stood here before is in the log by now.
+            for _ in 0..8 {
+                if number == layout::UNUSED {
+                    break;
+                }
+                let place = layout::BLOCKS as u64 + size * index as u64;
+                let mut bytes = vec![0; size as usize];
+                file.read_exact_at(&mut bytes, place).map_err(at(place))?;
+                let mut again = [0; 8];
+                file.read_exact_at(&mut again, number_at as u64).map_err(at(number_at as u64))?;
+                let again = u64::from_le_bytes(again);
+                if (again ^ number) & !layout::BUSY == 0 {
+                    tail.add(number & !layout::BUSY, size, bytes);
+                    break;
+                }
+                number = again;
+            }
+        }
+        if let Some(end) = end {
+            tail.end_at(end);
+        }
+        tail.blocks.sort_unstable_by_key(|(position, _)| *position);
+        Ok(tail)
+    }
+
+    /// Drops what lies behind the end of a log that was not written any further.
+    fn end_at(&mut self, end: u64) {
+        for (position, bytes) in &mut self.blocks {
+            bytes.truncate(end.saturating_sub(*position) as usize);
+        }
+        self.blocks.retain(|(_, bytes)| !bytes.is_empty());
+    }
+
+    fn add(&mut self, number: u64, size: u64, mut bytes: Vec<u8>) {
+        let filled = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        bytes.truncate(filled);
+        // A position that no file can have is damage.
+        if let Some(position) = number.checked_mul(size).filter(|p| *p < 1 << 62)
+            && filled > 0
+        {
+            self.blocks.push((position, bytes));
+        }
+    }
+
+    /// Position and bytes of every block.
+    pub(super) fn blocks(&self) -> &[(u64, Vec<u8>)] {
+        &self.blocks
+    }
+
+    /// First position behind all that the tail holds.
+    pub fn end(&self) -> u64 {
+        self.blocks.iter().map(|(position, bytes)| position + bytes.len() as u64).max().unwrap_or(0)
+    }
+
+    /// First position not before `position` at which the tail holds something.
+    pub fn next(&self, position: u64) -> Option<u64> {
+        self.blocks
+            .iter()
+            .filter(|(at, bytes)| at + bytes.len() as u64 > position)
+            .map(|(at, _)| (*at).max(position))
+            .min()
+    }
+
+    /// Lays the tail over `bytes`, which begin at `position` of the log.
+    pub fn lay_over(&self, position: u64, bytes: &mut [u8]) {
+        let end = position + bytes.len() as u64;
+        for (at, block) in &self.blocks {
+            let (from, to) = ((*at).max(position), (at + block.len() as u64).min(end));
+            if from >= to {
+                continue;
+            }
+            let below = &mut bytes[(from - position) as usize..(to - position) as usize];
+            let above = &block[(from - at) as usize..(to - at) as usize];
+            for (below, above) in below.iter_mut().zip(above) {
+                if *above != 0 {
+                    *below = *above;
+                }
+            }
+        }
+    }
+}

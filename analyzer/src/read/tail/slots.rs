@@ -1,0 +1,109 @@
+//! The tail of a compact trace: chunks that its process had not written out
+//! (docs/trace-format.md).
+
+use std::fs::File;
+use std::path::Path;
+
+use mtr_format::compact::chunk::{ALIGN, CHUNK, HEADER, Header};
+use mtr_format::compact::decode::{Decoder, Record};
+use mtr_format::tail as layout;
+
+use super::{Fields, damaged};
+use crate::error::Error;
+use crate::read::front::read_at;
+
+/// Largest slot that is believed; ours have as many bytes as a chunk.
+const MOST: u64 = 1 << 20;
+
+/// The tail of a compact trace as it was at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// ID of the trace that it belongs to.
+    pub id: u64,
+    /// Events that could not be written.
+    pub lost: u64,
+    /// errno of the first loss.
+    pub lost_errno: i32,
+    /// Nanoseconds from the start of the trace to the first loss.
+    pub lost_since: Option<u64>,
+    /// What has a later stamp comes after the moment that was read: of a running process only what
+    /// precedes it is known of every thread.
+    pub moment: Option<u64>,
+    /// Headers and records.
+    chunks: Vec<Vec<u8>>,
+}
+
+impl Slots {
+    /// Reads the tail in `file`, which its process may be writing to: then what is there is only
+    /// known to be complete up to a moment.
+    pub(super) fn read(file: &File, path: &Path, is_running: bool) -> Result<Slots, Error> {
+        let Fields { id, size, count, lost, lost_errno, lost_since, .. } =
+            Fields::read(file, path)?;
+        if size < CHUNK as u64 || size > MOST || !size.is_multiple_of(ALIGN as u64) {
+            return Err(damaged(path, "slots of 32,768 bytes", size.to_string()));
+        }
+        let mut slots = Slots { id, lost, lost_errno, lost_since, ..Slots::default() };
+        let read = || -> Result<Vec<Vec<u8>>, Error> {
+            let mut chunks: Vec<Vec<u8>> = Vec::new();
+            for index in 0..count as u64 {
+                let place = layout::SLOTS as u64 + size * index;
+                let at = |source| Error::Read { path: path.into(), position: place, source };
+                chunks.extend(slot(file, place, id).map_err(at)?);
+            }
+            Ok(chunks)
+        };
+        if is_running {
+            slots.moment = read()?.iter().map(|chunk| last_stamp(chunk)).max();
+        }
+        slots.chunks = read()?;
+        slots.chunks.retain(|chunk| chunk.len() > HEADER);
+        Ok(slots)
+    }
+
+    /// Header and records of each chunk.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().map(Vec::as_slice)
+    }
+
+    /// The chunks themselves.
+    pub(in crate::read) fn into_chunks(self) -> Vec<Vec<u8>> {
+        self.chunks
+    }
+}
+
+/// The chunk in the slot at `place`, if there is one of the trace `id`. One without records has a
+/// stamp all the same.
+fn slot(file: &File, place: u64, id: u64) -> std::io::Result<Option<Vec<u8>>> {
+    // The process may put another chunk here while we read: then its number changes, and the one
+    // that stood here before is in the file by now.
+    for _ in 0..8 {
+        let mut bytes = vec![0; HEADER];
+        read_at(file, &mut bytes, place)?;
+        let is_ours = |header: &Header| header.id == id;
+        let Some(header) = Header::parse(&bytes).filter(is_ours) else { return Ok(None) };
+        bytes.resize(HEADER + header.length as usize, 0);
+        read_at(file, &mut bytes[HEADER..], place + HEADER as u64)?;
+        let mut again = [0; HEADER];
+        read_at(file, &mut again, place)?;
+        let is_same = |now: Header| {
+            now.length >= header.length && Header { length: header.length, ..now } == header
+        };
+        if Header::parse(&again).is_some_and(is_same) {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+/// The last stamp in a chunk.
+fn last_stamp(chunk: &[u8]) -> u64 {
+    let stamp = Header::parse(chunk).map_or(0, |header| header.stamp);
+    let (mut decoder, records) = (Decoder::new(), chunk.get(HEADER..).unwrap_or_default());
+    let mut ticks = 0u64;
+    while let Some(record) = decoder.next(records) {
+        if let Record::Stamp(further) = record {
+            ticks = ticks.saturating_add(further);
+        }
+    }
+    stamp.saturating_add(ticks)
+}

@@ -1,0 +1,152 @@
+//! Where chunks of a compact trace are filled: slots of the mapped tail file, one for each stream.
+//!
+//! Memory for all slots is reserved at once. The file is given to as many as there are streams, some
+//! ahead; where it cannot be (no room, no way to open it any more), a slot is memory alone, and a
+//! kill loses what is in it.
+
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+use mtr_format::compact::chunk;
+use mtr_format::tail;
+
+use super::open;
+use crate::hot::HOT;
+use crate::sys;
+
+/// Most slots.
+pub(crate) const MOST: usize = 4096;
+/// Slots that the file has at first.
+const FIRST: usize = 8;
+
+/// The mapped tail.
+static TAIL: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
+/// Slots that memory is reserved for.
+static RESERVED: AtomicUsize = AtomicUsize::new(0);
+/// Slots, from the first, that the file has.
+static IN_FILE: AtomicUsize = AtomicUsize::new(0);
+/// Slots, from the first, that are taken.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+/// Slots, from the last, that are taken, and stay memory alone.
+static TAKEN_AT_END: AtomicUsize = AtomicUsize::new(0);
+/// Somebody gives more slots to the file, or has failed to.
+static IS_GROWING: AtomicBool = AtomicBool::new(false);
+/// The trace is being finished: what is recorded is written out at once.
+static IS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Bytes of a tail with this many slots.
+const fn len(slots: usize) -> usize {
+    tail::SLOTS + slots * chunk::CHUNK
+}
+
+/// Bytes of the mapping.
+pub(super) fn mapped_len() -> usize {
+    len(RESERVED.load(Ordering::Relaxed))
+}
+
+/// Reserves memory for a tail; zeroed.
+pub(super) fn reserve() -> sys::Result<*mut u8> {
+    let mut slots = MOST;
+    loop {
+        match sys::map_anonymous(len(slots)) {
+            Ok(at) => {
+                RESERVED.store(slots, Ordering::Relaxed);
+                return Ok(at);
+            }
+            Err(_) if slots > FIRST => slots /= 8,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Makes all slots of a new tail free.
+///
+/// # Safety
+/// `tail` is what [`reserve`] returned, of a process that records nothing yet.
+pub(super) unsafe fn open(tail: *mut u8, id: u64) {
+    TAIL.store(tail, Ordering::Relaxed);
+    IN_FILE.store(0, Ordering::Relaxed);
+    TAKEN.store(0, Ordering::Relaxed);
+    TAKEN_AT_END.store(0, Ordering::Relaxed);
+    IS_GROWING.store(false, Ordering::Relaxed);
+    IS_CLOSED.store(false, Ordering::Relaxed);
+    // The front of the trace is room for one chunk.
+    HOT.cursor.0.store(chunk::CHUNK as u64, Ordering::Relaxed);
+    HOT.latest.0.store(0, Ordering::Relaxed);
+    grow();
+    // SAFETY: the front of the tail; the words lie in it at their natural alignment.
+    unsafe {
+        tail.add(tail::ID).cast::<u64>().write(id);
+        tail.add(tail::BLOCK_SIZE).cast::<u32>().write(chunk::CHUNK as u32);
+        tail.cast::<[u8; 8]>().write(tail::MAGIC2);
+    }
+}
+
+/// A slot that nobody has.
+pub(crate) fn take() -> Option<*mut u8> {
+    let slot = take_in_file().or_else(take_at_end)?;
+    // SAFETY: below the number of reserved slots.
+    Some(unsafe { TAIL.load(Ordering::Relaxed).add(len(slot)) })
+}
+
+fn take_in_file() -> Option<usize> {
+    loop {
+        let taken = TAKEN.load(Ordering::Acquire);
+        if taken >= IN_FILE.load(Ordering::Acquire) {
+            if IS_GROWING.swap(true, Ordering::AcqRel) {
+                return None;
+            }
+            // A failure leaves the mark: there is no point in trying each time.
+            if grow() {
+                IS_GROWING.store(false, Ordering::Release);
+            }
+            if taken >= IN_FILE.load(Ordering::Acquire) {
+                return None;
+            }
+        }
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+        if TAKEN.compare_exchange(taken, taken + 1, order, otherwise).is_ok() {
+            return Some(taken);
+        }
+    }
+}
+
+fn take_at_end() -> Option<usize> {
+    let reserved = RESERVED.load(Ordering::Relaxed);
+    let from_end = TAKEN_AT_END.fetch_add(1, Ordering::AcqRel) + 1;
+    // The lower half may become the file's.
+    (from_end <= reserved / 2).then(|| reserved - from_end)
+}
+
+/// Gives twice as many slots to the file, up to half of all.
+fn grow() -> bool {
+    let (reserved, now) = (RESERVED.load(Ordering::Relaxed), IN_FILE.load(Ordering::Relaxed));
+    let slots = (now * 2).max(FIRST).min(reserved / 2);
+    let tail = TAIL.load(Ordering::Relaxed);
+    // What is in the file already stays mapped as it is: its front has been written to.
+    let from = if now == 0 { 0 } else { len(now) };
+    // SAFETY: the part of the reserved memory that no slot has been taken of.
+    if slots <= now || unsafe { open::map_into_tail(tail, from, len(slots)) }.is_err() {
+        return false;
+    }
+    // SAFETY: the front of the tail, at its natural alignment; readers may look at any time.
+    let count = unsafe { &*tail.add(tail::BLOCK_COUNT).cast::<AtomicU32>() };
+    count.store(slots as u32, Ordering::Release);
+    IN_FILE.store(slots, Ordering::Release);
+    true
+}
+
+/// A place in the trace for a chunk of so many bytes.
+pub(crate) fn place(len: usize) -> u64 {
+    let len = len.next_multiple_of(chunk::ALIGN) as u64;
+    HOT.cursor.0.fetch_add(len, Ordering::Relaxed)
+}
+
+/// From here on, what is recorded is written out at once.
+pub(crate) fn close() {
+    IS_CLOSED.store(true, Ordering::Release);
+}
+
+/// Whether [`close`] was called.
+pub(crate) fn is_closed() -> bool {
+    IS_CLOSED.load(Ordering::Acquire)
+}

@@ -1,0 +1,131 @@
+//! The words of the stack that the last call stack was recovered from: are they still the same?
+
+use crate::arch;
+
+/// Words that are kept.
+pub(super) const MAX_WORDS: usize = 1 << 13;
+
+/// Addresses and values, those of the outermost frame first. Apart, so that several are compared
+/// without waiting for one another. All zeros is none.
+#[repr(C, align(16))]
+pub(super) struct Words {
+    addresses: [u64; MAX_WORDS],
+    values: [u64; MAX_WORDS],
+    len: usize,
+}
+
+/// # Safety
+/// A word at `address` can be read.
+#[inline(always)]
+unsafe fn read(address: u64) -> u64 {
+    // SAFETY: the caller's promise. Volatile, because it is no Rust object: the program writes there.
+    unsafe { (address as *const u64).read_volatile() }
+}
+
+impl Words {
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Makes the first `len` words, which have all been set, those that there are.
+    #[inline(always)]
+    pub(super) fn set_len(&mut self, len: usize) {
+        self.len = len;
+    }
+
+    /// Adds a word. False if there is no room.
+    #[inline(always)]
+    pub(super) fn push(&mut self, address: u64, value: u64) -> bool {
+        let has_room = self.len < MAX_WORDS;
+        if has_room {
+            // SAFETY: just checked.
+            unsafe { self.set(self.len, address, value) };
+            self.len += 1;
+        }
+        has_room
+    }
+
+    /// Sets a word that has been added or will be, by [`Words::set_len`].
+    ///
+    /// # Safety
+    /// `index` is below `MAX_WORDS`.
+    #[inline(always)]
+    pub(super) unsafe fn set(&mut self, index: usize, address: u64, value: u64) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            *self.addresses.get_unchecked_mut(index) = address;
+            *self.values.get_unchecked_mut(index) = value;
+        }
+    }
+
+    /// How many of the first `len` words are what they were: all, or those before the first that is
+    /// not. 0 if there are not that many.
+    ///
+    /// # Safety
+    /// At the addresses of the first `len` words, words can be read.
+    #[inline(always)]
+    pub(super) unsafe fn unchanged(&self, len: usize) -> usize {
+        if len > self.len {
+            return 0;
+        }
+        let fours = len / 4 * 4;
+        // SAFETY: there are that many, `values` is as aligned as the struct; the caller's promise.
+        let are_same =
+            unsafe { arch::words_are(self.addresses.as_ptr(), self.values.as_ptr(), fours) };
+        let mut index = if are_same { fours } else { 0 };
+        // SAFETY: `index` is below `len`, which is at most MAX_WORDS; the caller's promise.
+        let is_same = |index: usize| unsafe {
+            read(*self.addresses.get_unchecked(index)) == *self.values.get_unchecked(index)
+        };
+        while index < len && is_same(index) {
+            index += 1;
+        }
+        index
+    }
+
+    /// As [`Words::unchanged`], without the registers of its caller.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(never)]
+    pub(super) unsafe fn unchanged_apart(&self, len: usize) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { self.unchanged(len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_that_differs_is_found() {
+        let mut stack: Vec<u64> = (0..23).collect();
+        let memory = crate::sys::map_anonymous(size_of::<Words>()).unwrap().cast::<Words>();
+        // SAFETY: zeroed memory of this test.
+        let words = unsafe { &mut *memory };
+        for word in &stack {
+            assert!(words.push(word as *const u64 as u64, *word));
+        }
+        for len in 0..=stack.len() {
+            for (changed, word) in stack.iter_mut().enumerate() {
+                *word ^= 1 << 40;
+                // SAFETY: the words of `stack`.
+                assert_eq!(unsafe { words.unchanged(len) }, len.min(changed));
+                *word ^= 1 << 40;
+            }
+            // SAFETY: as above.
+            assert_eq!(unsafe { words.unchanged(len) }, len);
+        }
+        // SAFETY: none is read.
+        assert_eq!(unsafe { words.unchanged(24) }, 0);
+        words.set_len(3);
+        assert!(words.push(7, 7));
+        assert_eq!(words.len(), 4);
+        while words.push(8, 8) {}
+        assert_eq!(words.len(), MAX_WORDS);
+        // SAFETY: not used any more.
+        unsafe { crate::sys::unmap(memory.cast(), size_of::<Words>()) };
+    }
+}

@@ -1,0 +1,251 @@
+//! What cannot be recorded: the program goes on, and what is missing is counted and said.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use support::*;
+
+const BLOCKS: usize = 60_000;
+
+fn build(folder: &Folder) -> std::path::PathBuf {
+    compile(folder, "many", &program("many.c"), &[])
+}
+
+/// All records that `many` makes.
+fn all_records(folder: &Folder, program: &Path) -> u64 {
+    let run = Traced::with_log(folder.join("whole.log"), program).arg(BLOCKS.to_string()).run();
+    run.succeeded().log().is_in_order().records().count() as u64
+}
+
+/// The log is a whole front of what it would have been, and says how much is missing.
+#[track_caller]
+fn ends_early(log: &Log, all: u64) {
+    assert!(log.damaged.is_empty(), "{:?}", log.damaged);
+    assert!(log.faults().is_empty(), "{:?}", log.faults());
+    let records = log.records().count() as u64;
+    assert!(records > 0 && log.lost() > 0, "{records} records, {} lost", log.lost());
+    assert_eq!(records + log.lost(), all);
+    let stated: u64 = String::from_utf8_lossy(&log.notes("lost")[0][2]).parse().unwrap();
+    assert!(stated > 0, "when it began is stated");
+}
+
+#[track_caller]
+fn the_report_says(path: &Path, log: &Log, reason: &str) {
+    let report = mtr_report([path]).without_faults();
+    let text = unbroken(&report.text);
+    let missing: String = thousands(log.lost());
+    assert!(text.contains(&format!("{missing} records")), "{}", report.description());
+    assert!(text.contains(reason), "{}", report.description());
+    let strict = mtr_report([Path::new("--strict"), path]);
+    assert_eq!(strict.status.code(), Some(3), "{}", strict.description());
+}
+
+/// A text without its line breaks.
+fn unbroken(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[test]
+fn a_log_ends_at_the_size_that_was_asked_for() {
+    let folder = Folder::new("losses-size");
+    let program = build(&folder);
+    let all = all_records(&folder, &program);
+    for (size, bytes) in [("300K", 300 << 10), ("1M", 1 << 20)] {
+        let run = Traced::new(&folder, &program)
+            .arg(BLOCKS.to_string())
+            .env("MTR_MAX_TRACE_SIZE", size)
+            .run()
+            .succeeded();
+        let (log, length) = (run.log(), fs::metadata(&run.path).unwrap().len());
+        ends_early(&log, all);
+        assert!((bytes - 32_768..=bytes).contains(&length), "{length} bytes of {size}");
+        assert!(!log.has_tail);
+        assert_eq!(log.notes("exit").len(), 1, "how it ended is known");
+        the_report_says(&run.path, &log, "the trace had reached the size of --max-trace-size");
+    }
+}
+
+#[test]
+fn a_limit_of_no_records_and_one_that_is_not_reached() {
+    let folder = Folder::new("losses-none");
+    let program = build(&folder);
+    let all = all_records(&folder, &program);
+    let run = |size: &str| {
+        let run = Traced::new(&folder, &program).arg(BLOCKS.to_string());
+        run.env("MTR_MAX_TRACE_SIZE", size).run().succeeded()
+    };
+    let log = run("0").log();
+    assert_eq!((log.records().count() as u64, log.lost()), (0, all));
+    let log = run("1G").log();
+    assert_eq!(log.is_in_order().records().count() as u64, all);
+    let wrong = run("much");
+    assert!(!wrong.path.exists() || Log::read(&wrong.path).unwrap().pid() == log.pid());
+    let stderr = String::from_utf8_lossy(&wrong.output.stderr);
+    assert!(stderr.contains("MTR_MAX_TRACE_SIZE must be a number"), "{stderr}");
+}
+
+#[test]
+fn a_kill_behind_the_limit_leaves_a_whole_front_and_the_count() {
+    let folder = Folder::new("losses-killed");
+    let program = build(&folder);
+    let log = folder.join("trace.log");
+    let mut child = clean_command(&program)
+        .env("LD_PRELOAD", library())
+        .env("MALLOC_TRACE", &log)
+        .env("MTR_MAX_TRACE_SIZE", "300K")
+        .args([&BLOCKS.to_string(), "stay"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report = mtr_report([&log]).without_faults();
+    assert!(report.text.contains("records are missing"), "{}", report.description());
+    let summary = report.summary();
+    assert!(summary.in_use_blocks <= 1, "{}", report.description());
+    assert!(fs::metadata(&log).unwrap().len() <= (300 << 10) + 16);
+}
+
+#[test]
+fn mtr_run_has_both_limits_and_reports_in_both_formats() {
+    let folder = Folder::new("losses-run");
+    let program = build(&folder);
+    for format in ["mtrace", "compact"] {
+        let mut command = mtr_run(folder.path());
+        command.arg(format!("--trace-format={format}")).arg("--max-trace-size=100K");
+        let output = command.arg(&program).arg(BLOCKS.to_string()).output().unwrap();
+        let report = Report::of_mtr_run(&output).without_faults();
+        assert!(report.text.contains("records are missing"), "{}", report.description());
+        let mut command = mtr_run(folder.path());
+        command.arg(format!("--trace-format={format}")).arg("--keep-free=8000000G");
+        let output = command.arg(&program).arg(BLOCKS.to_string()).output().unwrap();
+        let report = Report::of_mtr_run(&output);
+        assert!(
+            unbroken(&report.text).contains("disk was nearly full"),
+            "{}",
+            report.description()
+        );
+    }
+    let wrong = mtr_run(folder.path()).arg("--max-trace-size=1X").arg(&program).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(125));
+}
+
+/// Runs `many` with its log on a file system of its own, of `size` bytes, on which `before` (a line
+/// of shell) has been run. The log is copied to `folder/trace.log`.
+fn on_a_small_disk(folder: &Folder, size: &str, before: &str, env: &str) -> Option<Output> {
+    let probe = clean_command("unshare").args(["-Urm", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        skip("a small disk", "unshare cannot make a mount namespace here");
+        return None;
+    }
+    let program = build(folder);
+    let disk = folder.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size={size} none {disk} && {before} && \
+         {env} LD_PRELOAD={} MALLOC_TRACE={disk}/trace.log {} {BLOCKS}; status=$?; \
+         df -B1 --output=avail {disk} | tail -1; cp {disk}/trace.log* {}/ ; exit $status",
+        library(),
+        program.display(),
+        folder.path().display(),
+        disk = disk.display(),
+    );
+    Some(clean_command("unshare").args(["-Urm", "sh", "-c", &script]).output().unwrap())
+}
+
+#[test]
+fn a_disk_is_not_filled() {
+    let folder = Folder::new("losses-disk");
+    let Some(output) = on_a_small_disk(&folder, "3m", "true", "") else { return };
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let left: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+    // The tail has been removed by now.
+    assert!((100_000..600_000).contains(&left), "{left} bytes are left");
+    let log = Log::read(&folder.join("trace.log")).unwrap();
+    ends_early(&log, all_records(&folder, &folder.join("many")));
+    assert_eq!((log.has_tail, log.notes("exit").len()), (false, 1));
+    the_report_says(&log.path, &log, "the disk was nearly full");
+}
+
+#[test]
+fn a_disk_that_fills_up_is_survived_and_said() {
+    let folder = Folder::new("losses-full");
+    let Some(output) = on_a_small_disk(&folder, "1m", "true", "MTR_KEEP_FREE=0") else { return };
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let log = Log::read(&folder.join("trace.log")).unwrap();
+    assert!(log.lost() > 0);
+    ends_early(&log, all_records(&folder, &folder.join("many")));
+    the_report_says(&log.path, &log, "No space left on device");
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_start_is_said_at_once() {
+    let folder = Folder::new("losses-none-left");
+    let fill = format!(
+        "head -c 10m /dev/zero > {}/full 2>/dev/null || true",
+        folder.join("disk").display()
+    );
+    let Some(output) = on_a_small_disk(&folder, "1m", &fill, "MTR_KEEP_FREE=0") else { return };
+    assert!(!folder.join("trace.log").exists());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let line = stderr.lines().find(|line| line.starts_with("mtr: ")).unwrap_or_default();
+    assert!(line.contains("No space left on device; the program runs untraced"), "{stderr}");
+}
+
+#[test]
+fn a_file_size_limit_is_survived_and_said() {
+    let folder = Folder::new("losses-fsize");
+    let program = build(&folder);
+    let log = folder.join("trace.log");
+    // In blocks of 512 bytes. Without the check, SIGXFSZ would end the program.
+    let script = format!(
+        "ulimit -f 400; LD_PRELOAD={} MALLOC_TRACE={} exec {} {BLOCKS}",
+        library(),
+        log.display(),
+        program.display()
+    );
+    let output = clean_command("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let read = Log::read(&log).unwrap();
+    ends_early(&read, all_records(&folder, &program));
+    the_report_says(&log, &read, "File too large");
+}
+
+#[test]
+fn a_child_of_a_process_whose_log_has_ended_has_a_log_that_goes_on() {
+    let folder = Folder::new("losses-fork");
+    let source = support::program("fork_in_a_loop.c");
+    let program = compile(&folder, "fork_in_a_loop", &source, &[]);
+    // Room for the header and the first lines of each; the parent's is used up first.
+    let run = Traced::new(&folder, &program).arg("900").env("MTR_MAX_TRACE_SIZE", "40K").run();
+    let run = run.succeeded();
+    let parent = run.log();
+    assert!(parent.lost() > 0, "{}", run.description());
+    let logs = logs_beside(&run.path);
+    assert_eq!(logs.len(), 901);
+    for child in logs.iter().filter(|log| log.path != run.path) {
+        child.is_sound();
+        assert_eq!(
+            child.records().filter(|r| r.allocated().is_some_and(|(_, n)| n >= 8000)).count(),
+            100
+        );
+    }
+}
