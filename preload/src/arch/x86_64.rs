@@ -287,6 +287,15 @@ pub(crate) fn set_thread_state(state: *mut u8) {
     }
 }
 
+/// About where the stack ends now.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> u64 {
+    let rsp;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nostack, nomem, preserves_flags)) };
+    rsp
+}
+
 /// The time stamp counter.
 #[inline(always)]
 pub(crate) fn ticks() -> u64 {

@@ -13,6 +13,7 @@ use core::ops::ControlFlow;
 
 use mtr_format::compact::op::{Family, FreeKind, Outcome};
 
+use crate::hot::HOT;
 use crate::log::{self, chunks, file};
 use crate::unwind::Registers;
 pub(crate) use stream::{first_chunk, with_front};
@@ -46,6 +47,10 @@ pub(super) fn free(ptr: usize, return_address: usize, kind: FreeKind) {
 
 #[cold]
 fn lose() {
+    // What a fork's child loses before it has a trace is not its parent's loss.
+    if HOT.is_new() {
+        return;
+    }
     file::lose(1, libc::ENOMEM);
 }
 
@@ -139,6 +144,7 @@ pub(crate) fn text_in_front(line: &[u8]) -> u64 {
 /// still needed.
 pub(crate) fn finish() -> bool {
     let is_whole = thread::close_streams();
-    stream::write_all();
+    // Where all have come to their end, who is at work now knows that he has to write.
+    stream::write_all(|stream| !is_whole && thread::is_busy(stream));
     is_whole
 }

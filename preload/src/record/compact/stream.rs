@@ -3,8 +3,9 @@
 //! One thread at a time stores into a stream, so nothing here is shared but the length of the chunk,
 //! which whoever reads the slot sees. A record is stored first, then the length.
 
+use core::cell::UnsafeCell;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use mtr_format::compact::chunk;
 use mtr_format::compact::decode::{Decoder, Record};
@@ -31,6 +32,28 @@ const RARE: u64 = 1 << 12;
 /// Ticks by which another thread's stamp may be ahead of one's own.
 const MOST_AHEAD: u64 = 1 << 18;
 
+/// Takes the place of a slot that there is not: a fork's child that was made in the middle of a
+/// record goes on with it, but finds its stream wiped.
+#[repr(C, align(64))]
+struct Nowhere(UnsafeCell<[u8; chunk::CHUNK]>);
+
+// SAFETY: nobody reads what is stored in it.
+unsafe impl Sync for Nowhere {}
+
+static NOWHERE: Nowhere = Nowhere(UnsafeCell::new([0; chunk::CHUNK]));
+
+/// Values of [`Stream::end`], from [`close`] on.
+mod end {
+    /// The chunk has yet to be written out.
+    pub(super) const OPEN: u32 = 0;
+    /// The thread that ends the process is writing it out.
+    pub(super) const WRITING: u32 = 1;
+    /// The stream's own thread is writing it out.
+    pub(super) const WRITING_ITSELF: u32 = 2;
+    /// It is in the file; the stream's own thread writes out what it stores from here on.
+    pub(super) const WRITTEN: u32 = 3;
+}
+
 /// See the module's documentation. All zeros is a stream without a slot, which stores nothing; the
 /// kernel makes it that in a fork's child. Page-sized for that.
 #[repr(C, align(4096))]
@@ -39,8 +62,8 @@ pub(super) struct Stream {
     limit: AtomicU32,
     /// Bytes of records in the chunk.
     len: u32,
-    /// The records of the chunk; its header stands before them. NULL: no slot.
-    records: *mut u8,
+    /// The slot, as its distance from [`NOWHERE`]; 0: none.
+    slot: AtomicUsize,
     /// What the next address is a difference to.
     previous: u64,
     /// Events until the next stamp; not 0.
@@ -63,6 +86,8 @@ pub(super) struct Stream {
     thread: u32,
     /// How often [`Stream::forget`] was called.
     forgets: u32,
+    /// See [`end`].
+    end: AtomicU32,
     /// What definitions are valid for (thread.rs); 0: nothing.
     pub(super) epoch: u64,
 }
@@ -81,7 +106,19 @@ impl Stream {
     /// Whether there is a slot to store into.
     #[inline(always)]
     pub(super) fn has_slot(&self) -> bool {
-        !self.records.is_null()
+        self.slot.load(Ordering::Relaxed) != 0
+    }
+
+    /// The records of the chunk; its header stands before them.
+    #[inline(always)]
+    fn records(&self) -> *mut u8 {
+        let slot = NOWHERE.0.get().cast::<u8>().wrapping_add(self.slot.load(Ordering::Relaxed));
+        slot.wrapping_add(chunk::HEADER)
+    }
+
+    fn set_slot(&self, slot: *mut u8) {
+        let distance = slot.addr().wrapping_sub(NOWHERE.0.get().addr());
+        self.slot.store(distance, Ordering::Release);
     }
 
     /// There is no room for more definitions, or some are lost: they begin anew with the next event.
@@ -104,8 +141,7 @@ impl Stream {
         if index > 0 {
             users::start();
         }
-        // SAFETY: a slot is a chunk long.
-        self.records = unsafe { slot.add(chunk::HEADER) };
+        self.set_slot(slot);
         (self.index, self.number, self.mark) = (index, 0, users::mark(index));
         (self.nodes, self.forgets) = (0, 0);
         self.thread = sys::gettid() as u32;
@@ -122,6 +158,18 @@ impl Stream {
         self.thread = sys::gettid() as u32;
         self.stamp_now();
         self.put(DEFINITION, &encode::thread(self.thread));
+    }
+
+    /// To be called when a thread was stopped for good in the middle of something (by a jump out of
+    /// a signal handler, or by its cancellation): what it had not finished is left out, and what
+    /// the next record would be a difference to is said anew.
+    #[cold]
+    pub(super) fn mend(&mut self) {
+        self.epoch = 0;
+        if self.has_slot() {
+            self.len = self.header_u32(chunk::LENGTH).load(Ordering::Relaxed).min(CAPACITY);
+            self.next_chunk();
+        }
     }
 
     /// Forgets what was defined: return addresses mean something else from here on.
@@ -206,7 +254,7 @@ impl Stream {
             let at = stream.len as usize + encode::OUTCOME_AT;
             stream.append_bytes(encode::realloc(address, outcome).bytes());
             // SAFETY: inside the record, which is inside the chunk.
-            place = Some(unsafe { stream.records.add(at) });
+            place = Some(unsafe { stream.records().add(at) });
         });
         place
     }
@@ -326,12 +374,11 @@ impl Stream {
     #[inline(never)]
     fn stamp_for(&mut self, table: *const users::Table, ptr: usize) {
         if self.until_stamp == 0 {
-            if !table.is_null() {
-                // SAFETY: not NULL, and what HOT has.
-                unsafe { users::take_over(table, ptr, self.mark) };
-            }
+            // SAFETY: not NULL, and what HOT has.
+            let is_anothers =
+                !table.is_null() && unsafe { users::take_over(table, ptr, self.mark) };
             let before = self.stamp;
-            self.stamp_at(clock::now());
+            self.stamp_at(if is_anothers { clock::now_after_all() } else { clock::now() });
             self.period = match self.stamp - before > u64::from(self.period) * RARE {
                 true => (self.period / 4).max(1),
                 false => (self.period * 2).min(LONGEST_PERIOD),
@@ -410,7 +457,7 @@ impl Stream {
         for piece in pieces {
             // SAFETY: the room was made, so this is inside of the slot.
             unsafe {
-                self.records.add(len as usize).cast::<u64>().write_unaligned(piece.bytes);
+                self.records().add(len as usize).cast::<u64>().write_unaligned(piece.bytes);
             }
             len += piece.len;
         }
@@ -427,7 +474,7 @@ impl Stream {
         let mut len = self.len;
         for byte in parts.iter().copied().flatten() {
             // SAFETY: as in `append`.
-            unsafe { self.records.add(len as usize).write(*byte) };
+            unsafe { self.records().add(len as usize).write(*byte) };
             len += 1;
         }
         self.publish_len(len);
@@ -443,12 +490,12 @@ impl Stream {
     #[inline(always)]
     fn header_u32(&self, at: usize) -> &AtomicU32 {
         // SAFETY: the header stands before the records, its fields at their natural alignment.
-        unsafe { &*self.records.sub(chunk::HEADER).add(at).cast() }
+        unsafe { &*self.records().sub(chunk::HEADER).add(at).cast() }
     }
 
     fn header_u64(&self, at: usize) -> &AtomicU64 {
         // SAFETY: as above.
-        unsafe { &*self.records.sub(chunk::HEADER).add(at).cast() }
+        unsafe { &*self.records().sub(chunk::HEADER).add(at).cast() }
     }
 
     /// Room for `len` bytes at the end of a chunk, of the next one if need be. Without a slot the
@@ -457,20 +504,24 @@ impl Stream {
     #[inline(never)]
     fn make_room(&mut self, len: u32) -> bool {
         if !self.has_slot() {
-            file::lose(1, libc::ENOMEM);
+            // Not in a fork's child that has not begun its trace: it would be its parent's loss.
+            if !HOT.is_new() {
+                file::lose(1, libc::ENOMEM);
+            }
             return false;
         }
         if chunks::is_closed() {
-            // What stands here is in the file already.
-            self.limit.store(0, Ordering::Relaxed);
-            if self.len > 0 {
-                self.begin(self.number + 1);
-            }
-            return true;
+            return self.make_room_after_end();
         }
-        if self.len + len <= CAPACITY {
-            return true;
+        if self.len + len > CAPACITY {
+            self.next_chunk();
+            self.sample();
         }
+        self.has_slot()
+    }
+
+    /// Writes the chunk out and begins the next one.
+    fn next_chunk(&mut self) {
         // No signal handler runs meanwhile: one that forks would leave the child here, to go on with
         // its parent's chunk.
         let signals = sys::block_signals();
@@ -481,10 +532,40 @@ impl Stream {
             }
             self.begin(self.number + 1);
             self.header_u32(chunk::LOST).store(lost, Ordering::Relaxed);
-            self.sample();
         }
         sys::restore_signals(signals);
-        self.has_slot()
+    }
+
+    /// As [`Stream::make_room`], after [`close`]: a chunk for each record.
+    fn make_room_after_end(&mut self) -> bool {
+        self.limit.store(0, Ordering::Relaxed);
+        if self.len == 0 {
+            return true;
+        }
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
+        match self.end.compare_exchange(end::OPEN, end::WRITING_ITSELF, order, otherwise) {
+            Ok(_) => {
+                self.write_out();
+                self.end.store(end::WRITTEN, Ordering::Release);
+            }
+            Err(end::WRITING) => {
+                // Its slot has to stay as it is.
+                let Some(slot) = chunks::take() else {
+                    file::lose(1, libc::ENOMEM);
+                    return false;
+                };
+                self.set_slot(slot);
+                self.end.store(end::WRITTEN, Ordering::Release);
+            }
+            Err(_) => {}
+        }
+        self.begin(self.number + 1);
+        true
+    }
+
+    /// Whether its thread writes out what it stores.
+    pub(super) fn writes_each_record(&self) -> bool {
+        self.end.load(Ordering::Acquire) == end::WRITTEN
     }
 
     /// Begins a chunk in the slot.
@@ -511,31 +592,48 @@ impl Stream {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// The chunk as it is now. There is a slot.
-    fn chunk(&self) -> &[u8] {
-        let len = self.header_u32(chunk::LENGTH).load(Ordering::Acquire).min(CAPACITY);
-        // SAFETY: the chunk, which is inside of the slot. Another thread may be storing behind `len`.
-        unsafe {
-            let slot = self.records.sub(chunk::HEADER);
-            core::slice::from_raw_parts(slot, chunk::HEADER + len as usize)
-        }
-    }
-
-    /// Writes the chunk out as it is now; the number of events that could not be. The first of a
-    /// trace has its place at the front.
+    /// Writes the chunk out as it is now; the number of events that could not be.
     fn write_out(&self) -> u32 {
-        let bytes = self.chunk();
-        if bytes.len() == chunk::HEADER {
-            return 0;
+        match self.has_slot() {
+            // SAFETY: the stream's own slot.
+            true => unsafe { write_out(self.records()) },
+            false => 0,
         }
-        let is_front = self.index == 0 && self.number == 0;
-        let position = if is_front { 0 } else { chunks::place(bytes.len()) };
-        let Err(errno) = file::write_chunk_at(position, bytes) else { return 0 };
-        let lost = events_in(bytes.get(chunk::HEADER..).unwrap_or(&[]));
-        file::lose(lost.into(), errno);
-        file::state_loss();
-        lost
     }
+}
+
+/// A chunk as it is now.
+///
+/// # Safety
+/// `records` are those of a slot.
+unsafe fn chunk_of<'a>(records: *mut u8) -> &'a [u8] {
+    // SAFETY: the header stands before the records, its fields at their natural alignment; both are
+    // inside of the slot. Another thread may be storing behind `len`.
+    unsafe {
+        let slot = records.sub(chunk::HEADER);
+        let len = (*slot.add(chunk::LENGTH).cast::<AtomicU32>()).load(Ordering::Acquire);
+        core::slice::from_raw_parts(slot, chunk::HEADER + len.min(CAPACITY) as usize)
+    }
+}
+
+/// Writes a chunk out as it is now; the number of events that could not be. The first of a trace has
+/// its place at the front.
+///
+/// # Safety
+/// `records` are those of a slot.
+unsafe fn write_out(records: *mut u8) -> u32 {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { chunk_of(records) };
+    if bytes.len() == chunk::HEADER {
+        return 0;
+    }
+    let is_front = bytes.get(chunk::STREAM..chunk::NUMBER + 4) == Some(&[0; 8]);
+    let position = if is_front { 0 } else { chunks::place(bytes.len()) };
+    let Err(errno) = file::write_chunk_at(position, bytes) else { return 0 };
+    let lost = events_in(bytes.get(chunk::HEADER..).unwrap_or(&[]));
+    file::lose(lost.into(), errno);
+    file::state_loss();
+    lost
 }
 
 /// Number of events among some records.
@@ -557,7 +655,8 @@ pub(crate) fn with_front(write: impl FnOnce(&[u8])) {
     if let Some(front) = unsafe { front.as_ref() }
         && front.has_slot()
     {
-        write(front.chunk());
+        // SAFETY: the stream's own slot.
+        write(unsafe { chunk_of(front.records()) });
     }
 }
 
@@ -585,15 +684,21 @@ pub(super) fn close() {
     }
 }
 
-/// Writes out what is in the chunks, after [`close`].
-pub(super) fn write_all() {
-    for stream in streams() {
-        // SAFETY: as above. What is read of other threads' streams is their place, number and slot,
-        // which change only in `begin`, which they reach after `close` only after their chunk is out.
-        if let Some(stream) = unsafe { stream.as_ref() }
-            && stream.has_slot()
-        {
-            stream.write_out();
+/// Writes out what is in the chunks, after [`close`], but for those of streams that `is_busy`: their
+/// threads are storing in them.
+pub(super) fn write_all(is_busy: impl Fn(*mut Stream) -> bool) {
+    for at in streams().filter(|stream| !is_busy(*stream)) {
+        // SAFETY: as above. What is used of other threads' streams is atomic.
+        let Some(stream) = (unsafe { at.as_ref() }).filter(|stream| stream.has_slot()) else {
+            continue;
+        };
+        // Before it is claimed: then its thread may take another one.
+        let records = stream.records();
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+        if stream.end.compare_exchange(end::OPEN, end::WRITING, order, otherwise).is_ok() {
+            // SAFETY: the stream's slot, which its thread leaves alone from now on.
+            unsafe { write_out(records) };
+            stream.end.store(end::WRITTEN, Ordering::Release);
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) stream: Stream,
     /// [`BUSY`] while somebody is at work with it; else the epoch that it is valid for, or 0.
     gate: AtomicU64,
+    /// rsp where such work began last.
+    entered: u64,
     /// For events that interrupt such work; NULL when it has never happened.
     inner: Cell<*mut State>,
     /// The next one in the pool (pool.rs).
@@ -76,7 +78,7 @@ impl Thread {
                 gate.store(BUSY, Ordering::Relaxed);
                 compiler_fence(Ordering::SeqCst); // a signal handler sees it before anything else
                 // SAFETY: as above; not busy, so there is no other reference.
-                return Some(Thread { state: unsafe { &mut *state }, is_borrowed: false });
+                return Some(Self::new(unsafe { &mut *state }, false));
             }
         }
         Self::enter_rarely(state)
@@ -86,6 +88,30 @@ impl Thread {
     #[inline(never)]
     fn enter_rarely(outer: *mut State) -> Option<Thread> {
         let mut state = outer;
+        // SAFETY: this thread's own, perhaps in use below us on the stack; only cells are touched.
+        while let Some((gate, inner)) = unsafe { own_cells(state) } {
+            if gate.load(Ordering::Relaxed) == EPOCH.load(Ordering::Acquire) {
+                gate.store(BUSY, Ordering::Relaxed);
+                compiler_fence(Ordering::SeqCst);
+                // SAFETY: not busy, so there is no other reference.
+                return Some(Self::new(unsafe { &mut *state }, false));
+            }
+            if gate.load(Ordering::Relaxed) != BUSY {
+                break;
+            }
+            state = inner.get();
+        }
+        // A signal handler, or the thread's cancellation, would leave things half done.
+        let signals = sys::block_signals();
+        let thread = Self::enter_anew();
+        sys::restore_signals(signals);
+        thread
+    }
+
+    /// Takes or makes a state, or one that has to be brought up to date. No signal comes meanwhile.
+    fn enter_anew() -> Option<Thread> {
+        let outer = arch::thread_state().cast::<State>();
+        let mut state = outer;
         if state <= ENDED {
             state = take_or_map()?;
             if outer.is_null() {
@@ -94,24 +120,39 @@ impl Thread {
                 END_OF_THREAD.arm();
             }
         }
-        // SAFETY: this thread's own, perhaps in use below us on the stack; only cells are touched.
-        while unsafe { &(*state).gate }.load(Ordering::Relaxed) == BUSY {
-            // SAFETY: as above.
-            let inner = unsafe { &(*state).inner };
+        let mut depth = 0;
+        // SAFETY: as above.
+        while let Some((gate, inner)) = unsafe { own_cells(state) }
+            && gate.load(Ordering::Relaxed) == BUSY
+        {
             if inner.get().is_null() {
+                // SAFETY: the head of this thread's chain.
+                if depth >= MANY
+                    && let Some(left) = unsafe { left_behind(outer) }
+                {
+                    state = left;
+                    break;
+                }
                 inner.set(take_or_map()?);
             }
             state = inner.get();
+            depth += 1;
         }
         // SAFETY: not busy, so there is no other reference.
         let state = unsafe { &mut *state };
         let gate = state.gate.swap(BUSY, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        let mut thread = Thread { state, is_borrowed: outer == ENDED };
+        let mut thread = Self::new(state, outer == ENDED);
         if gate != EPOCH.load(Ordering::Acquire) {
             thread.forget();
         }
         Some(thread)
+    }
+
+    #[inline(always)]
+    fn new(state: &'static mut State, is_borrowed: bool) -> Thread {
+        state.entered = arch::stack_pointer();
+        Thread { state, is_borrowed }
     }
 
     #[cold]
@@ -155,6 +196,54 @@ impl DerefMut for Thread {
     }
 }
 
+/// Interruptions of interruptions from which on it is looked whether the hooks below are still there.
+const MANY: usize = 4;
+
+/// # Safety
+/// `state` is NULL, [`ENDED`], or a state of this thread's, perhaps in use.
+unsafe fn own_cells<'a>(state: *mut State) -> Option<(&'a AtomicU64, &'a Cell<*mut State>)> {
+    // SAFETY: a state stays mapped; cells may be shared with whoever uses it below us on the stack.
+    (state > ENDED).then(|| unsafe { (&(*state).gate, &(*state).inner) })
+}
+
+/// A busy state among this thread's whose hook is not on the stack any more: a signal handler that
+/// interrupted it has left by a jump, and a frame further out has called us. It is as good as new.
+///
+/// # Safety
+/// `head` is NULL, [`ENDED`], or the first state of this thread's; no signal handler runs meanwhile.
+#[cold]
+unsafe fn left_behind(head: *mut State) -> Option<*mut State> {
+    let rsp = arch::stack_pointer();
+    let mut state = head;
+    // SAFETY: the caller's promise.
+    while let Some((gate, inner)) = unsafe { own_cells(state) } {
+        // SAFETY: plain values, which nobody who is at work with the state changes meanwhile.
+        let (entered, bounds) = unsafe { ((*state).entered, (*state).bounds) };
+        // On another stack, nothing is known of what is below whom.
+        let is_left = bounds.holds(entered) && bounds.holds(rsp) && rsp > entered;
+        if gate.load(Ordering::Relaxed) == BUSY && is_left {
+            // SAFETY: nobody will go on with it.
+            unsafe { mend(state) };
+            return Some(state);
+        }
+        state = inner.get();
+    }
+    None
+}
+
+/// Brings a state into order whose work was left.
+///
+/// # Safety
+/// It is this thread's, and nobody will go on with that work.
+unsafe fn mend(state: *mut State) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*state).stream.mend();
+        (*state).last.clear();
+        (*state).gate.store(0, Ordering::Relaxed);
+    }
+}
+
 /// A state for this thread.
 fn take_or_map() -> Option<*mut State> {
     if let Some(state) = pool::take() {
@@ -187,7 +276,7 @@ fn give_back(state: *mut State) {
             next = (*state).inner.replace(null_mut());
             // What a hook was doing when it was left is not known.
             if (*state).gate.load(Ordering::Relaxed) == BUSY {
-                (*state).gate.store(0, Ordering::Relaxed);
+                mend(state);
             }
             // The next thread has another stack.
             (*state).bounds = unwind::Stack::NEW;
@@ -213,11 +302,18 @@ pub(super) fn close_streams() -> bool {
         stream::close();
         // Also gives the stores of others the time to be seen.
         sys::yield_processor();
-        stream::streams().all(|stream| {
-            // SAFETY: a stream is the first member of a state, and a state stays mapped.
-            let gate = unsafe { stream.cast::<State>().as_ref() }.map(|state| &state.gate);
-            gate.is_none_or(|gate| gate.load(Ordering::Acquire) != BUSY)
-        })
+        !stream::streams().any(is_busy)
+    })
+}
+
+/// Whether a thread is at work with the state of this stream and does not know yet that it has to
+/// write out what it stores.
+pub(super) fn is_busy(stream: *mut Stream) -> bool {
+    // SAFETY: a stream is the first member of a state, and a state stays mapped; atomics only.
+    let parts =
+        unsafe { stream.cast::<State>().as_ref() }.map(|state| (&state.gate, &state.stream));
+    parts.is_some_and(|(gate, stream)| {
+        gate.load(Ordering::Acquire) == BUSY && !stream.writes_each_record()
     })
 }
 
