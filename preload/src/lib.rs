@@ -28,6 +28,7 @@ mod log; // where records go
 mod sites; // the text of a call site
 mod modules; // which module an address is in
 mod unwind; // call stacks
+mod seccomp; // programs that forbid system calls
 mod dlclose; // what becomes of it when the module goes
 mod lifecycle; // start, fork, exit
 mod untraced; // children without a trace

@@ -132,7 +132,7 @@ static STARTED_BY_MTRACE: AtomicBool = AtomicBool::new(false);
 
 /// In a child made by fork: a log of its own, in the state of the parent's.
 fn start_child() -> Option<bool> {
-    if !config::get().trace_children {
+    if !config::get().trace_children || sys::silence::is_silent() {
         file::abandon();
         return None;
     }
@@ -242,7 +242,8 @@ pub(crate) fn switch(on: bool) {
 /// running go on recording, straight to the file.
 extern "C" fn finish(_: *mut c_void) {
     // A vfork child that calls exit() would end its parent's log.
-    if !has_log() || PID.load(Ordering::Relaxed) != sys::getpid() {
+    let is_silent = sys::silence::is_silent();
+    if !has_log() || !is_silent && PID.load(Ordering::Relaxed) != sys::getpid() {
         return;
     }
     if let (children @ 1.., errno) = untraced::counted()
@@ -259,6 +260,9 @@ extern "C" fn finish(_: *mut c_void) {
     const LAST_LINE: &[u8] = b"# exit";
     let failures = file::failures();
     log::write_comment(LAST_LINE);
+    if is_silent {
+        return; // the tail has the rest
+    }
     let is_whole = if config::get().is_compact { compact::finish() } else { ring::finish() };
     if is_whole && file::state_end(LAST_LINE, failures) {
         log::remove_tail(file::path());

@@ -58,7 +58,8 @@ unsafe extern "C" fn dlclose_of_nothing(_: Ptr) -> c_int {
     -1
 }
 
-fn look_up(place: &AtomicUsize, name: &'static str) {
+/// Finds the real function of a name, which ends with a NUL.
+pub(crate) fn look_up(place: &AtomicUsize, name: &'static str) {
     if let Ok(name) = CStr::from_bytes_with_nul(name.as_bytes()) {
         // SAFETY: a C string; RTLD_NEXT is meant for the module that calls, which is this one.
         let address = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };

@@ -243,6 +243,74 @@ macro_rules! hook_by_need {
 }
 pub(crate) use hook_by_need;
 
+/// Exports `$name`, a jump to the real function at `$real`, unless the first argument (in `$first`) is
+/// `$a` or `$b`, or the function is not known yet: then `$before` decides
+/// ([`Call`](crate::seccomp::Call), [`Next`](crate::seccomp::Next)). The arguments of a variadic
+/// function that are on the stack stay there for the jump.
+macro_rules! watching_hook {
+    ($name:ident, $first:literal, $a:expr, $b:expr, $real:path, $before:path) => {
+        /// Hook, see seccomp/mod.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C library.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "endbr64",
+                concat!("cmp ", $first, ", {a}"),
+                "je 2f",
+                concat!("cmp ", $first, ", {b}"),
+                "je 2f",
+                "mov r11, [rip + {real}]",
+                "test r11, r11",
+                "je 2f",
+                "jmp r11",
+                "2:",
+                "push r9\n.cfi_adjust_cfa_offset 8",
+                "push r8\n.cfi_adjust_cfa_offset 8",
+                "push rcx\n.cfi_adjust_cfa_offset 8",
+                "push rdx\n.cfi_adjust_cfa_offset 8",
+                "push rsi\n.cfi_adjust_cfa_offset 8",
+                "push rdi\n.cfi_adjust_cfa_offset 8",
+                "sub rsp, 8\n.cfi_adjust_cfa_offset 8",
+                "mov rdi, rsp",
+                "call {before}",
+                "mov r11, rax",
+                "mov eax, edx",
+                "mov rdi, [rsp + 8]",
+                "mov rsi, [rsp + 16]",
+                "mov rdx, [rsp + 24]",
+                "mov rcx, [rsp + 32]",
+                "mov r8, [rsp + 40]",
+                "mov r9, [rsp + 48]",
+                "test eax, eax",
+                "mov eax, 0",
+                "jne 3f",
+                ".cfi_remember_state",
+                "add rsp, 56\n.cfi_adjust_cfa_offset -56",
+                "jmp r11",
+                ".cfi_restore_state",
+                "3: call r11",
+                "mov [rsp], rax",
+                "mov rdi, rax",
+                "call {after}",
+                "mov rax, [rsp]",
+                "add rsp, 56\n.cfi_adjust_cfa_offset -56",
+                "ret",
+                ".cfi_endproc",
+                a = const $a,
+                b = const $b,
+                real = sym $real,
+                before = sym $before,
+                after = sym $crate::seccomp::after,
+            )
+        }
+    };
+}
+pub(crate) use watching_hook;
+
 // One word of initial-exec TLS. Rust's own thread_local! would call __tls_get_addr, which may
 // allocate.
 core::arch::global_asm!(

@@ -72,7 +72,7 @@ pub(super) unsafe fn open(tail: *mut u8, id: u64) {
     // The front of the trace is room for one chunk.
     HOT.cursor.0.store(chunk::CHUNK as u64, Ordering::Relaxed);
     HOT.latest.0.store(0, Ordering::Relaxed);
-    grow();
+    grow(FIRST);
     // SAFETY: the front of the tail; the words lie in it at their natural alignment.
     unsafe {
         tail.add(tail::ID).cast::<u64>().write(id);
@@ -83,7 +83,9 @@ pub(super) unsafe fn open(tail: *mut u8, id: u64) {
 
 /// A slot that nobody has.
 pub(crate) fn take() -> Option<*mut u8> {
-    let slot = take_in_file().or_else(take_at_end)?;
+    // Without system calls a slot that is memory alone would never be written out.
+    let at_end = || if sys::silence::is_silent() { None } else { take_at_end() };
+    let slot = take_in_file().or_else(at_end)?;
     // SAFETY: below the number of reserved slots.
     Some(unsafe { TAIL.load(Ordering::Relaxed).add(len(slot)) })
 }
@@ -96,7 +98,7 @@ fn take_in_file() -> Option<usize> {
                 return None;
             }
             // A failure leaves the mark: there is no point in trying each time.
-            if grow() {
+            if grow(IN_FILE.load(Ordering::Relaxed) * 2) {
                 IS_GROWING.store(false, Ordering::Release);
             }
             if taken >= IN_FILE.load(Ordering::Acquire) {
@@ -110,6 +112,20 @@ fn take_in_file() -> Option<usize> {
     }
 }
 
+/// Gives free slots to the file, up to so many: the last chance, because system calls are about to
+/// become impossible.
+pub(crate) fn make_room(slots: usize) {
+    if IS_GROWING.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let taken = TAKEN.load(Ordering::Acquire);
+    // A disk that has no room for all of them may have some for less.
+    let sizes = core::iter::successors(Some(slots), |slots| (*slots > FIRST).then_some(slots / 4));
+    if sizes.map(|slots| grow(taken + slots)).any(|has_grown| has_grown) {
+        IS_GROWING.store(false, Ordering::Release);
+    }
+}
+
 fn take_at_end() -> Option<usize> {
     let reserved = RESERVED.load(Ordering::Relaxed);
     let from_end = TAKEN_AT_END.fetch_add(1, Ordering::AcqRel) + 1;
@@ -117,10 +133,10 @@ fn take_at_end() -> Option<usize> {
     (from_end <= reserved / 2).then(|| reserved - from_end)
 }
 
-/// Gives twice as many slots to the file, up to half of all.
-fn grow() -> bool {
+/// Gives so many slots to the file, up to half of all.
+fn grow(wanted: usize) -> bool {
     let (reserved, now) = (RESERVED.load(Ordering::Relaxed), IN_FILE.load(Ordering::Relaxed));
-    let slots = (now * 2).max(FIRST).min(reserved / 2);
+    let slots = wanted.min(reserved / 2);
     let tail = TAIL.load(Ordering::Relaxed);
     // What is in the file already stays mapped as it is: its front has been written to.
     let from = if now == 0 { 0 } else { len(now) };

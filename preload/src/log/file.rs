@@ -74,6 +74,11 @@ pub(crate) fn abandon() {
     }
 }
 
+/// The descriptor, -1 for none at the moment.
+pub(crate) fn descriptor_number() -> Fd {
+    FD.load(Ordering::Relaxed)
+}
+
 fn is_ours(fd: Fd) -> bool {
     sys::fstat(fd).is_ok_and(|stat| {
         stat.st_dev == DEVICE.load(Ordering::Relaxed)

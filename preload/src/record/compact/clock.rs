@@ -11,10 +11,13 @@ static IS_FORBIDDEN: AtomicBool = AtomicBool::new(false);
 /// To be called before the program gives up reading the time stamp counter (prctl(2), PR_SET_TSC;
 /// strict seccomp does the same).
 pub(crate) fn forbid() {
-    /// More ticks than pass until all threads see it.
-    const AHEAD: u64 = 1 << 34;
-    // Counting goes on behind all stamps that there are.
-    HOT.latest.0.fetch_max(arch::ticks_after_loads() + AHEAD, Ordering::AcqRel);
+    /// Ticks by which a stamp that another thread is about to take may be newer.
+    const MARGIN: u64 = 1 << 34;
+    if IS_FORBIDDEN.load(Ordering::Acquire) {
+        return;
+    }
+    // What is counted from here on is newer than what was read.
+    HOT.latest.0.fetch_max(arch::ticks_after_loads() + MARGIN, Ordering::AcqRel);
     IS_FORBIDDEN.store(true, Ordering::Release);
 }
 

@@ -1,6 +1,6 @@
 //! Events -> records of a compact trace (docs/trace-format.md).
 
-mod clock;
+pub(crate) mod clock;
 mod nodes;
 mod pool;
 mod stack;
@@ -123,6 +123,17 @@ pub(crate) fn stamp() -> Option<u64> {
     let mut thread = Thread::enter()?;
     thread.stream.stamp_now();
     thread.stream.stamp()
+}
+
+/// To be called before system calls become impossible: this thread gets what it cannot get then.
+#[cold]
+pub(crate) fn prepare_for_silence(rsp: u64) {
+    /// Full chunks that there is room for, each of 32 KiB.
+    const ROOM: usize = 1024;
+    if let Some(mut thread) = Thread::enter() {
+        thread.bounds.update(rsp);
+    }
+    chunks::make_room(ROOM);
 }
 
 /// Stores lines that are not records.

@@ -187,7 +187,7 @@ impl Stream {
     #[inline(always)]
     pub(super) fn alloc(&mut self, node: u32, size: usize, ptr: usize) {
         if !self.begin_record(EVENT) {
-            return;
+            return lose();
         }
         self.order(ptr);
         let address = Address::behind(&mut self.previous, ptr as u64);
@@ -220,7 +220,7 @@ impl Stream {
         size: usize,
         ptr: usize,
     ) {
-        self.store(EVENT + DEFINITION, |stream| {
+        self.store_event(EVENT + DEFINITION, |stream| {
             stream.order(ptr);
             let address = Address::behind(&mut stream.previous, ptr as u64);
             let family = encode::family(family, alignment as u64);
@@ -233,7 +233,7 @@ impl Stream {
     #[inline(always)]
     pub(super) fn free(&mut self, node: u32, ptr: usize, kind: FreeKind) {
         if !self.begin_record(EVENT) {
-            return;
+            return lose();
         }
         self.order(ptr);
         let address = Address::behind(&mut self.previous, ptr as u64);
@@ -248,7 +248,7 @@ impl Stream {
     #[inline]
     pub(super) fn realloc(&mut self, ptr: usize, outcome: Outcome) -> Option<*mut u8> {
         let mut place = None;
-        self.store(EVENT, |stream| {
+        self.store_event(EVENT, |stream| {
             stream.order(ptr);
             let address = Address::behind(&mut stream.previous, ptr as u64);
             let at = stream.len as usize + encode::OUTCOME_AT;
@@ -278,7 +278,7 @@ impl Stream {
         size: usize,
         ptr: usize,
     ) {
-        self.store(2 * DEFINITION, |stream| {
+        self.store_event(2 * DEFINITION, |stream| {
             let failed = encode::failed(node, size as u64, ptr as u64);
             match family {
                 Family::Malloc => stream.append_bytes(failed.bytes()),
@@ -417,12 +417,22 @@ impl Stream {
 
     // ---- storing
 
-    /// Makes room for `len` bytes, runs `record`, and ends it.
+    /// Makes room for `len` bytes, runs `record`, and ends it. False where there is no room.
     #[inline]
-    fn store(&mut self, len: u32, record: impl FnOnce(&mut Self)) {
-        if self.begin_record(len) {
+    fn store(&mut self, len: u32, record: impl FnOnce(&mut Self)) -> bool {
+        let has_room = self.begin_record(len);
+        if has_room {
             record(self);
             self.end_record();
+        }
+        has_room
+    }
+
+    /// As [`Stream::store`], of an event: without room it is lost.
+    #[inline]
+    fn store_event(&mut self, len: u32, record: impl FnOnce(&mut Self)) {
+        if !self.store(len, record) {
+            lose();
         }
     }
 
@@ -498,17 +508,15 @@ impl Stream {
         unsafe { &*self.records().sub(chunk::HEADER).add(at).cast() }
     }
 
-    /// Room for `len` bytes at the end of a chunk, of the next one if need be. Without a slot the
-    /// event is lost: false.
+    /// Room for `len` bytes at the end of a chunk, of the next one if need be. False without a slot.
     #[cold]
     #[inline(never)]
     fn make_room(&mut self, len: u32) -> bool {
         if !self.has_slot() {
-            // Not in a fork's child that has not begun its trace: it would be its parent's loss.
-            if !HOT.is_new() {
-                file::lose(1, libc::ENOMEM);
-            }
             return false;
+        }
+        if sys::silence::is_silent() {
+            return self.make_room_in_memory(len);
         }
         if chunks::is_closed() {
             return self.make_room_after_end();
@@ -550,10 +558,7 @@ impl Stream {
             }
             Err(end::WRITING) => {
                 // Its slot has to stay as it is.
-                let Some(slot) = chunks::take() else {
-                    file::lose(1, libc::ENOMEM);
-                    return false;
-                };
+                let Some(slot) = chunks::take() else { return false };
                 self.set_slot(slot);
                 self.end.store(end::WRITTEN, Ordering::Release);
             }
@@ -566,6 +571,27 @@ impl Stream {
     /// Whether its thread writes out what it stores.
     pub(super) fn writes_each_record(&self) -> bool {
         self.end.load(Ordering::Acquire) == end::WRITTEN
+    }
+
+    /// As [`Stream::make_room`] when nothing can be written out: a full chunk stays where it is, and
+    /// the next one gets another slot. When there is none left, all that comes is lost.
+    #[cold]
+    fn make_room_in_memory(&mut self, len: u32) -> bool {
+        if self.len + len <= CAPACITY {
+            self.limit.store(CAPACITY, Ordering::Relaxed);
+            return true;
+        }
+        match chunks::take() {
+            Some(slot) => {
+                self.set_slot(slot);
+                self.begin(self.number + 1);
+            }
+            None => {
+                self.limit.store(0, Ordering::Relaxed);
+                self.slot.store(0, Ordering::Relaxed);
+            }
+        }
+        self.has_slot()
     }
 
     /// Begins a chunk in the slot.
@@ -634,6 +660,16 @@ unsafe fn write_out(records: *mut u8) -> u32 {
     file::lose(lost.into(), errno);
     file::state_loss();
     lost
+}
+
+/// Counts an event for which there is no slot. Not in a fork's child that has not begun its trace: it
+/// would be its parent's loss.
+#[cold]
+#[inline(never)]
+fn lose() {
+    if !HOT.is_new() {
+        file::lose(1, if sys::silence::is_silent() { libc::EPERM } else { libc::ENOMEM });
+    }
 }
 
 /// Number of events among some records.

@@ -1,0 +1,99 @@
+//! Life without system calls: from a moment on none is made any more, because one would kill the
+//! process (seccomp/). Each is refused with [`REFUSED`], as a full table or a full disk would refuse
+//! it, and what needs memory gets some that was mapped before.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::{Errno, Result};
+use crate::arch;
+
+/// What every system call fails with.
+pub(super) const REFUSED: Errno = libc::EPERM;
+
+/// Memory that is set aside; only what is used of it costs anything.
+const RESERVE: usize = 256 << 20;
+/// Blocks up to this size are used again.
+const LARGE: usize = 1 << 20;
+
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
+/// Bounds of the reserve, 0 before there is one, and where its free part begins.
+static START: AtomicUsize = AtomicUsize::new(0);
+static END: AtomicUsize = AtomicUsize::new(0);
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+/// The time when it began.
+static TIME: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// Whether system calls are refused. A fork's child inherits it, as it inherits its cause.
+#[inline(always)]
+pub(crate) fn is_silent() -> bool {
+    IS_SILENT.load(Ordering::Relaxed)
+}
+
+/// From here on no system call is made. Those that other threads are at have been made when this
+/// returns, but for a thread that was stopped between its decision and its call.
+#[cold]
+pub(crate) fn begin() {
+    /// Others get this many chances.
+    const PATIENCE: usize = 20;
+    if START.load(Ordering::Acquire) == 0
+        && let Ok(new) = super::map_anonymous(RESERVE)
+    {
+        // What a child finds of its parent's things would be half of the truth.
+        let _ = super::wipe_on_fork(new, RESERVE);
+        NEXT.store(new as usize, Ordering::Relaxed);
+        END.store(new as usize + RESERVE, Ordering::Relaxed);
+        START.store(new as usize, Ordering::Release);
+    }
+    let (seconds, nanoseconds) = super::wall_clock();
+    TIME.iter().zip([seconds, nanoseconds]).for_each(|(to, now)| to.store(now, Ordering::Relaxed));
+    IS_SILENT.store(true, Ordering::SeqCst);
+    for _ in 0..PATIENCE {
+        // SAFETY: takes no arguments.
+        unsafe { arch::syscall(libc::SYS_sched_yield, [0; 6]) };
+    }
+}
+
+/// It was for nothing: system calls are still allowed.
+pub(crate) fn end() {
+    IS_SILENT.store(false, Ordering::SeqCst);
+}
+
+/// Seconds and nanoseconds since 1970 when it began.
+pub(super) fn time() -> (u64, u64) {
+    let [seconds, nanoseconds] = &TIME;
+    (seconds.load(Ordering::Relaxed), nanoseconds.load(Ordering::Relaxed))
+}
+
+/// Zeroed memory of the reserve.
+pub(super) fn allocate(len: usize) -> Result<*mut u8> {
+    let len = len.next_multiple_of(4096);
+    let step = |next: usize| {
+        let end = next.checked_add(len)?;
+        (next != 0 && end <= END.load(Ordering::Relaxed)).then_some(end)
+    };
+    match NEXT.fetch_update(Ordering::AcqRel, Ordering::Acquire, step) {
+        Ok(at) => Ok(at as *mut u8),
+        Err(_) => Err(libc::ENOMEM),
+    }
+}
+
+/// Gives memory back. True when it was the reserve's: then it must not be unmapped.
+///
+/// # Safety
+/// Nothing uses the memory any more.
+pub(super) unsafe fn free(at: *mut u8, len: usize) -> bool {
+    let start = START.load(Ordering::Acquire);
+    if start == 0 || !(start..END.load(Ordering::Relaxed)).contains(&(at as usize)) {
+        return false;
+    }
+    let len = len.next_multiple_of(4096);
+    let behind = at as usize + len;
+    // Most is given back in the reverse order, so this much is enough.
+    if len <= LARGE && NEXT.load(Ordering::Acquire) == behind {
+        // SAFETY: the caller's promise; `len` bytes from `at` on were given out together.
+        unsafe { at.write_bytes(0, len) };
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+        let _ = NEXT.compare_exchange(behind, at as usize, order, otherwise);
+    }
+    true
+}
