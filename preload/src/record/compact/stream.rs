@@ -168,7 +168,10 @@ impl Stream {
         self.epoch = 0;
         if self.has_slot() {
             self.len = self.header_u32(chunk::LENGTH).load(Ordering::Relaxed).min(CAPACITY);
-            self.next_chunk();
+            match self.len {
+                0 => self.begin(self.number),
+                _ => self.next_chunk(),
+            }
         }
     }
 
