@@ -1,20 +1,23 @@
 /* An allocator that a signal handler may use: it keeps signals out of glibc's while that works.
  * Preloaded behind libmtr.so, so that a signal can come at any point of the hooks, where only they
  * have to cope with it. */
+#define _GNU_SOURCE
 #include <signal.h>
 #include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *block, size_t size);
 void __libc_free(void *block);
 
-#define GUARDED(call)                              \
-    sigset_t all, before;                          \
-    sigfillset(&all);                              \
-    sigprocmask(SIG_BLOCK, &all, &before);         \
-    call;                                          \
-    sigprocmask(SIG_SETMASK, &before, NULL)
+/* By the system call: libc's leaves the signal of pthread_cancel() alone. */
+#define GUARDED(call)                                              \
+    unsigned long all = -1ul, before;                              \
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before, 8);      \
+    call;                                                          \
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8)
 
 void *malloc(size_t size)
 {

@@ -10,7 +10,9 @@ mod compile;
 mod counters;
 mod folder;
 mod golden;
+mod hazard;
 mod log;
+mod recorded;
 mod report;
 mod tools;
 mod trace;
@@ -23,7 +25,9 @@ pub(crate) use compile::{compile, compile_with, example, line_of, program, repos
 pub(crate) use counters::Counters;
 pub(crate) use folder::Folder;
 pub(crate) use golden::compare_with_golden;
+pub(crate) use hazard::{Hazard, the_report_agrees};
 pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, tail_of};
+pub(crate) use recorded::{Counts, FORMATS, Format, Recorded, printed_counts};
 pub(crate) use report::{Report, Summary, mtr_report};
 pub(crate) use tools::{
     Location, Script, addr2line, find_tool, mtrace_script, need, need_elf, real_elf, skip,

@@ -1,0 +1,180 @@
+//! What was recorded, whatever the format: for tests of what both have to hold.
+
+use super::{Folder, Log, Run, Summary, Trace, Traced, logs_beside, traces_beside};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Compact,
+}
+
+pub(crate) const FORMATS: [Format; 2] = [Format::Text, Format::Compact];
+
+impl Format {
+    /// `program` about to be traced in this format.
+    pub(crate) fn traced(self, folder: &Folder, program: impl AsRef<OsStr>) -> Traced {
+        match self {
+            Format::Text => Traced::new(folder, program),
+            Format::Compact => Traced::compact(folder, program),
+        }
+    }
+}
+
+/// A log or a trace.
+pub(crate) enum Recorded {
+    Text(Log),
+    Compact(Trace),
+}
+
+/// By size: blocks that were allocated, and how many of them were freed.
+pub(crate) type Counts = BTreeMap<u64, (u64, u64)>;
+
+impl Recorded {
+    #[track_caller]
+    pub(crate) fn of(format: Format, run: &Run) -> Self {
+        match format {
+            Format::Text => Recorded::Text(run.log()),
+            Format::Compact => Recorded::Compact(run.trace()),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn read(format: Format, path: &Path) -> Self {
+        match format {
+            Format::Text => Recorded::Text(Log::read(path).unwrap()),
+            Format::Compact => Recorded::Compact(Trace::read(path).unwrap()),
+        }
+    }
+
+    /// This one's and those of forked and exec'd processes beside it.
+    pub(crate) fn all_beside(format: Format, path: &Path) -> Vec<Self> {
+        match format {
+            Format::Text => logs_beside(path).into_iter().map(Recorded::Text).collect(),
+            Format::Compact => traces_beside(path).into_iter().map(Recorded::Compact).collect(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Recorded::Text(log) => &log.path,
+            Recorded::Compact(trace) => &trace.path,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Recorded::Text(log) => log.pid(),
+            Recorded::Compact(trace) => trace.pid(),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn is_sound(&self) -> &Self {
+        match self {
+            Recorded::Text(log) => drop(log.is_sound()),
+            Recorded::Compact(trace) => drop(trace.is_sound()),
+        }
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn is_in_order(&self) -> &Self {
+        match self {
+            Recorded::Text(log) => drop(log.is_in_order()),
+            Recorded::Compact(trace) => drop(trace.is_in_order()),
+        }
+        self
+    }
+
+    /// In order, and complete without a tail.
+    #[track_caller]
+    pub(crate) fn is_finished(&self) -> &Self {
+        self.is_in_order();
+        match self {
+            Recorded::Text(log) => {
+                assert!(!log.has_tail, "{}: a tail was left", log.path.display());
+                assert_eq!(log.holes, 0, "{}: lines without a beginning", log.path.display());
+            }
+            Recorded::Compact(trace) => drop(trace.is_finished()),
+        }
+        self
+    }
+
+    /// Every allocation and free in order: (address, size of what begins there or `None`).
+    fn changes(&self) -> Vec<(u64, Option<u64>)> {
+        let mut changes = Vec::new();
+        let mut add = |freed: Option<u64>, allocated: Option<(u64, u64)>| {
+            changes.extend(freed.map(|address| (address, None)));
+            changes.extend(allocated.map(|(address, size)| (address, Some(size))));
+        };
+        match self {
+            Recorded::Text(log) => log.records().for_each(|r| add(r.freed(), r.allocated())),
+            Recorded::Compact(trace) => {
+                trace.events.iter().for_each(|e| add(e.freed(), e.allocated()));
+            }
+        }
+        changes
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let (mut live, mut counts) = (BTreeMap::new(), Counts::new());
+        for (address, allocated) in self.changes() {
+            let ended: Option<u64> = match allocated {
+                Some(size) => {
+                    counts.entry(size).or_default().0 += 1;
+                    live.insert(address, size);
+                    None
+                }
+                None => live.remove(&address),
+            };
+            if let Some(size) = ended {
+                counts.entry(size).or_default().1 += 1;
+            }
+        }
+        counts
+    }
+
+    /// The counts of the sizes that programs/counts.h counts.
+    pub(crate) fn own_counts(&self) -> Counts {
+        self.counts().into_iter().filter(|(size, _)| OWN.contains(size)).collect()
+    }
+
+    /// What mtr-report has to say of it.
+    pub(crate) fn summary(&self) -> Summary {
+        let mut live = BTreeMap::new();
+        let (mut allocations, mut frees, mut allocated_bytes) = (0, 0, 0);
+        for (address, allocated) in self.changes() {
+            match allocated {
+                Some(size) => {
+                    allocations += 1;
+                    allocated_bytes += size;
+                    live.insert(address, size);
+                }
+                None => {
+                    frees += 1;
+                    live.remove(&address);
+                }
+            }
+        }
+        let (in_use_bytes, in_use_blocks) = (live.values().sum(), live.len() as u64);
+        Summary { in_use_bytes, in_use_blocks, allocations, frees, allocated_bytes }
+    }
+}
+
+/// Sizes that programs/counts.h counts.
+const OWN: std::ops::Range<u64> = 90_000..90_064;
+
+/// The counts that a program of counts.h has printed: lines `SIZE ALLOCATED FREED`.
+#[track_caller]
+pub(crate) fn printed_counts(text: &str) -> Counts {
+    let lines = text.lines().filter_map(|line| {
+        let numbers: Vec<u64> = line.split(' ').map_while(|word| word.parse().ok()).collect();
+        let [size, allocated, freed] = numbers[..] else { return None };
+        OWN.contains(&size).then_some((size, (allocated, freed)))
+    });
+    lines.collect()
+}
