@@ -70,9 +70,11 @@ memalign
 mtrace
 muntrace
 posix_memalign
+prctl
 pvalloc
 realloc
 reallocarray
+syscall
 valloc
 LIST
 )" "$(nm -D --defined-only $library | awk '{print $NF}' | LC_ALL=C sort)"

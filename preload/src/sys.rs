@@ -42,6 +42,9 @@ pub(crate) fn getppid() -> i32 {
 }
 
 pub(crate) fn gettid() -> i32 {
+    if silence::is_silent() {
+        return silence::tid();
+    }
     call!(SYS_gettid).unwrap_or(0) as i32
 }
 

@@ -1,6 +1,8 @@
 // Forbids itself system calls in several ways, then allocates and frees COUNT blocks and keeps 10.
 //
-// seccomp strict|kill-write|kill-pwrite|list|allow|refused|no-tsc COUNT [threads]
+// seccomp strict|kill-pwrite|list|allow|refused|no-tsc COUNT [small] [thread] [fork]
+//
+// small: files may have a megabyte at most.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/audit.h>
@@ -12,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -100,6 +103,9 @@ int main(int argc, char **argv) {
     void *volatile room = malloc(100000);
     free(room);
     work(&few);
+    struct rlimit limit = {1 << 20, 1 << 20};
+    if (argc > 3 && !strcmp(argv[3], "small") && setrlimit(RLIMIT_FSIZE, &limit))
+        return 2;
     errno = 0;
     if (forbid(argv[1])) {
         perror("seccomp");

@@ -20,6 +20,8 @@ static IS_SILENT: AtomicBool = AtomicBool::new(false);
 static START: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicUsize = AtomicUsize::new(0);
 static NEXT: AtomicUsize = AtomicUsize::new(0);
+/// Whether libc keeps the TID of a thread where it is expected.
+static KNOWS_TID: AtomicBool = AtomicBool::new(false);
 /// The time when it began.
 static TIME: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
@@ -46,6 +48,7 @@ pub(crate) fn begin() {
     }
     let (seconds, nanoseconds) = super::wall_clock();
     TIME.iter().zip([seconds, nanoseconds]).for_each(|(to, now)| to.store(now, Ordering::Relaxed));
+    KNOWS_TID.store(super::gettid() == tid_of_libc(), Ordering::Relaxed);
     IS_SILENT.store(true, Ordering::SeqCst);
     for _ in 0..PATIENCE {
         // SAFETY: takes no arguments.
@@ -56,6 +59,19 @@ pub(crate) fn begin() {
 /// It was for nothing: system calls are still allowed.
 pub(crate) fn end() {
     IS_SILENT.store(false, Ordering::SeqCst);
+}
+
+/// TID of this thread, 0 where it is not known.
+pub(super) fn tid() -> i32 {
+    if KNOWS_TID.load(Ordering::Relaxed) { tid_of_libc() } else { 0 }
+}
+
+/// TID of this thread if libc keeps it where glibc has always done on x86_64. Public, though not
+/// documented: thread debuggers rely on the place.
+fn tid_of_libc() -> i32 {
+    const PLACE: u64 = 0x2d0;
+    // SAFETY: glibc's `struct pthread` begins at the thread pointer and is some 2 KiB long.
+    unsafe { ((arch::thread_pointer() + PLACE) as *const i32).read_volatile() }
 }
 
 /// Seconds and nanoseconds since 1970 when it began.
