@@ -43,6 +43,15 @@ impl Chunk {
     }
 }
 
+/// Whether `bytes` begin with a chunk and end before it does.
+fn is_cut(bytes: &[u8]) -> bool {
+    let Some(length) = bytes.get(4..8).filter(|_| bytes.starts_with(b"mtr\x02")) else {
+        return false;
+    };
+    let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+    length <= MOST && bytes.len() < HEADER + length
+}
+
 /// The chunks of a file, in its order.
 pub(super) fn chunks_of(bytes: &[u8], damaged: &mut Vec<String>) -> Vec<Chunk> {
     let (mut chunks, mut at) = (Vec::<Chunk>::new(), 0);
@@ -55,6 +64,8 @@ pub(super) fn chunks_of(bytes: &[u8], damaged: &mut Vec<String>) -> Vec<Chunk> {
                 at += (HEADER + chunk.records.len()).next_multiple_of(64);
                 chunks.push(chunk);
             }
+            // A process was killed while it wrote this one: it is in its tail as well, or is missed.
+            None if is_cut(&bytes[at..]) => at = bytes.len(),
             None => {
                 let end = bytes.len().min(at + 64);
                 if bytes[at..end].iter().any(|byte| *byte != 0) {
