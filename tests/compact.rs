@@ -310,6 +310,8 @@ fn a_forked_child_has_a_trace_of_its_own() {
     let before =
         |size| parent.blocks_of(size).iter().filter(|event| event.stamp < position).count();
     assert_eq!([7001, 7002, 7003].map(before), [1, 0, 0]);
+    let report = mtr_report([&child.path]).without_faults();
+    assert!(report.text.contains("1 block inherited"), "{}", report.description());
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! The blocks that a child made by fork has from its parent.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashSet;
 
 use crate::read::tail::{self, Head, Parent};
-use crate::read::{Holes, Opened, lines, mtrace_text};
 use crate::replay::{Order, Replay};
 
 /// Processes between a child and the program; more is damage.
@@ -26,19 +24,15 @@ fn of(trace: &Path, head: &Head, depth: u32) -> Option<HashSet<u64>> {
     let (path, parent): (PathBuf, Head) = [log.clone(), beside]
         .into_iter()
         .find_map(|path| Some(path.clone()).zip(tail::head(&path).ok().filter(is_it)))?;
-    if parent.is_compact || parent.started > head.started {
+    if parent.started > head.started {
         return None;
     }
     let mut replay = Replay::new(Order::Kept);
     if parent.parent.is_some() {
         replay.inherit(of(&path, &parent, depth)?);
     }
-    let mut opened = Opened::open(&path).ok()?;
-    let input = opened.input().take(position);
-    let each = |event| replay.event(event);
-    let read = mtrace_text::read_from(input, &path, lines::CHUNK, Holes::AreLosses, each).ok()?;
-    let damage = &read.damage;
-    let is_whole = damage.lost + damage.torn + damage.malformed == 0 && !damage.cut;
+    let read = crate::read::read_before(&path, position, |event| replay.event(event)).ok()?;
+    let is_whole = !read.damage.hides_records() && !read.damage.cut;
     let is_known = is_whole && read.header.start_by_mtrace == Some(false);
     is_known.then(|| replay.into_live())
 }

@@ -303,6 +303,17 @@ pub fn read(path: &Path, each: impl FnMut(Event)) -> Result<Log, Error> {
     Ok(log)
 }
 
+/// As [`read`], up to a position: a number of bytes of a log, a stamp of a compact trace.
+pub fn read_before(path: &Path, position: u64, each: impl FnMut(Event)) -> Result<Log, Error> {
+    let mut trace = Opened::open(path)?;
+    if let Content::Trace(chunks) = &mut trace.content {
+        chunks.end_before(position);
+        return compact::read_from(chunks, path, each);
+    }
+    let input = trace.input().take(position);
+    mtrace_text::read_from(input, path, lines::CHUNK, Holes::AreLosses, each)
+}
+
 impl Log {
     /// Takes in a `#` line.
     pub(super) fn state(&mut self, meta: Meta<'_>) {

@@ -120,8 +120,9 @@ pub(crate) fn make_room(slots: usize) {
     }
     let taken = TAKEN.load(Ordering::Acquire);
     // A disk that has no room for all of them may have some for less.
-    let sizes = core::iter::successors(Some(slots), |slots| (*slots > FIRST).then_some(slots / 4));
-    if sizes.map(|slots| grow(taken + slots)).any(|has_grown| has_grown) {
+    let less = |slots: &usize| (*slots > FIRST).then_some(slots / 4);
+    let mut sizes = core::iter::successors(Some(slots), less);
+    if sizes.any(|slots| grow(taken + slots)) {
         IS_GROWING.store(false, Ordering::Release);
     }
 }

@@ -12,7 +12,8 @@ mod result {
 
 /// Whether recording can go on under a filter, of which `ask` tells what becomes of a call.
 pub(super) fn are_met(ask: impl Fn(&Call) -> u32) -> bool {
-    let what = |number, arguments| ask(&Call::new(number, arguments, are_met_place())) & 0xffff_0000;
+    let what =
+        |number, arguments| ask(&Call::new(number, arguments, are_met_place())) & 0xffff_0000;
     let is_allowed = |result| matches!(result, result::ALLOW | result::LOG);
     let all = |calls: &[(i64, [u64; 6])], may_fail: bool| {
         calls.iter().all(|(number, arguments)| {

@@ -157,6 +157,12 @@ impl Chunks {
         Ok(Chunks { bytes, slots, places, moment, strange })
     }
 
+    /// What has this stamp or a later one is left out.
+    pub fn end_before(&mut self, stamp: u64) {
+        let last = stamp.saturating_sub(1);
+        self.moment = Some(self.moment.map_or(last, |moment| moment.min(last)));
+    }
+
     /// The chunks of each stream, by number.
     pub(super) fn streams(&self) -> impl Iterator<Item = &[Place]> {
         self.places.chunk_by(|a, b| a.stream == b.stream)

@@ -126,10 +126,12 @@ impl Thread {
             && gate.load(Ordering::Relaxed) == BUSY
         {
             if inner.get().is_null() {
-                // SAFETY: the head of this thread's chain.
-                if depth >= MANY
-                    && let Some(left) = unsafe { left_behind(outer) }
-                {
+                let left = match depth >= MANY {
+                    // SAFETY: the head of this thread's chain.
+                    true => unsafe { left_behind(outer) },
+                    false => None,
+                };
+                if let Some(left) = left {
                     state = left;
                     break;
                 }
