@@ -154,8 +154,5 @@ pub(crate) fn text_in_front(line: &[u8]) -> u64 {
 /// are written one by one. False when a thread was stopped in the middle of one: then the tail is
 /// still needed.
 pub(crate) fn finish() -> bool {
-    let is_whole = thread::close_streams();
-    // Where all have come to their end, who is at work now knows that he has to write.
-    stream::write_all(|stream| !is_whole && thread::is_busy(stream));
-    is_whole
+    thread::close_streams()
 }

@@ -5,7 +5,7 @@
 
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use mtr_format::compact::chunk;
 use mtr_format::compact::decode::{Decoder, Record};
@@ -571,11 +571,6 @@ impl Stream {
         true
     }
 
-    /// Whether its thread writes out what it stores.
-    pub(super) fn writes_each_record(&self) -> bool {
-        self.end.load(Ordering::Acquire) == end::WRITTEN
-    }
-
     /// As [`Stream::make_room`] when nothing can be written out: a full chunk stays where it is, and
     /// the next one gets another slot. When there is none left, all that comes is lost.
     #[cold]
@@ -617,8 +612,12 @@ impl Stream {
         self.header_u32(chunk::FORGETS).store(self.forgets, Ordering::Relaxed);
         let mark = u32::from_le_bytes(chunk::MARK);
         self.header_u32(0).store(mark, Ordering::Release);
-        let limit = if chunks::is_closed() { 0 } else { CAPACITY };
-        self.limit.store(limit, Ordering::Relaxed);
+        self.limit.store(CAPACITY, Ordering::Relaxed);
+        // Either `close` finds that limit, or its mark is seen here.
+        fence(Ordering::SeqCst);
+        if chunks::is_closed() {
+            self.limit.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Writes the chunk out as it is now; the number of events that could not be.
@@ -711,10 +710,10 @@ pub(crate) fn first_chunk(id: u64, lines: &[u8], mut push: impl FnMut(&[u8])) {
     }
 }
 
-/// Makes every stream write what comes from here on at once. A thread that is beginning a chunk may
-/// miss it: to be called until none is at work.
+/// Makes every stream write what comes from here on at once.
 pub(super) fn close() {
     chunks::close();
+    fence(Ordering::SeqCst); // see `begin`
     for stream in streams() {
         // SAFETY: as above. `limit` is an atomic; other threads go on to use the rest.
         if let Some(limit) = unsafe { stream.as_ref() }.map(|stream| &stream.limit) {
@@ -724,22 +723,29 @@ pub(super) fn close() {
 }
 
 /// Writes out what is in the chunks, after [`close`], but for those of streams that `is_busy`: their
-/// threads are storing in them.
-pub(super) fn write_all(is_busy: impl Fn(*mut Stream) -> bool) {
-    for at in streams().filter(|stream| !is_busy(*stream)) {
+/// threads are storing in them. Whether all are in the file now.
+pub(super) fn write_all(is_busy: impl Fn(*mut Stream) -> bool) -> bool {
+    let mut is_all = true;
+    for at in streams() {
         // SAFETY: as above. What is used of other threads' streams is atomic.
         let Some(stream) = (unsafe { at.as_ref() }).filter(|stream| stream.has_slot()) else {
             continue;
         };
         // Before it is claimed: then its thread may take another one.
         let records = stream.records();
-        let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
-        if stream.end.compare_exchange(end::OPEN, end::WRITING, order, otherwise).is_ok() {
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
+        let claimed = match is_busy(at) {
+            false => stream.end.compare_exchange(end::OPEN, end::WRITING, order, otherwise),
+            true => Err(stream.end.load(otherwise)),
+        };
+        if claimed.is_ok() {
             // SAFETY: the stream's slot, which its thread leaves alone from now on.
             unsafe { write_out(records) };
             stream.end.store(end::WRITTEN, Ordering::Release);
         }
+        is_all &= claimed.is_ok() || claimed == Err(end::WRITTEN);
     }
+    is_all
 }
 
 /// Tells the other streams of a stamp, unless they know one that is about as new.

@@ -295,8 +295,8 @@ extern "C" fn end_of_thread(state: *mut c_void) {
     give_back(state.cast());
 }
 
-/// Closes all streams, and waits a little for the threads that are at work with a record. False when
-/// one did not come to its end.
+/// Closes all streams and writes them out, and waits a little for the threads that are at work with a
+/// record. False when one did not come to its end.
 pub(super) fn close_streams() -> bool {
     /// Others get this many chances.
     const PATIENCE: usize = 200;
@@ -304,19 +304,15 @@ pub(super) fn close_streams() -> bool {
         stream::close();
         // Also gives the stores of others the time to be seen.
         sys::yield_processor();
-        !stream::streams().any(is_busy)
+        stream::write_all(is_busy)
     })
 }
 
-/// Whether a thread is at work with the state of this stream and does not know yet that it has to
-/// write out what it stores.
-pub(super) fn is_busy(stream: *mut Stream) -> bool {
-    // SAFETY: a stream is the first member of a state, and a state stays mapped; atomics only.
-    let parts =
-        unsafe { stream.cast::<State>().as_ref() }.map(|state| (&state.gate, &state.stream));
-    parts.is_some_and(|(gate, stream)| {
-        gate.load(Ordering::Acquire) == BUSY && !stream.writes_each_record()
-    })
+/// Whether a thread is at work with the state of this stream.
+fn is_busy(stream: *mut Stream) -> bool {
+    let state = stream.cast::<State>();
+    // SAFETY: a stream is the first member of a state, and a state stays mapped; an atomic only.
+    !state.is_null() && unsafe { &(*state).gate }.load(Ordering::Acquire) == BUSY
 }
 
 /// The key whose destructor is called when a thread ends.
