@@ -152,10 +152,17 @@ fn grow(wanted: usize) -> bool {
     true
 }
 
-/// A place in the trace for a chunk of so many bytes.
+/// A place in the trace for a chunk of so many bytes. A small one is on one page: the end of the
+/// process cuts writes off between pages, and what is written after exit() has no tail.
 pub(crate) fn place(len: usize) -> u64 {
+    const PAGE: u64 = 4096;
     let len = len.next_multiple_of(chunk::ALIGN) as u64;
-    HOT.cursor.0.fetch_add(len, Ordering::Relaxed)
+    loop {
+        let at = HOT.cursor.0.fetch_add(len, Ordering::Relaxed);
+        if len > PAGE || at / PAGE == (at + len - 1) / PAGE {
+            return at;
+        }
+    }
 }
 
 /// From here on, what is recorded is written out at once.
