@@ -33,5 +33,5 @@ pub(crate) use tools::{
     Location, Script, addr2line, find_tool, mtrace_script, need, need_elf, real_elf, skip,
 };
 pub(crate) use trace::{Event, Info, Kind, Stack, Trace, traces_beside};
-pub(crate) use trace_checker::{TraceCount, check_trace_order};
+pub(crate) use trace_checker::{TraceCount, check_trace_order, visit_trace};
 pub(crate) use traced::{Run, Traced, clean_command, library, mtr_run, run_plain};

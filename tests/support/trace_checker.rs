@@ -68,9 +68,10 @@ struct Stream<'a> {
     nodes: Vec<u32>,
 }
 
-#[derive(Default)]
-struct Checker {
+struct Checker<V> {
     count: TraceCount,
+    /// Told of every allocation and free: thread, address, size of what begins there.
+    visit: V,
     /// Size of every live block.
     live: HashMap<u64, u64, BuildHasherDefault<AddressHasher>>,
     /// Allocations and frees by size, where that is small; `count` has the others.
@@ -79,9 +80,16 @@ struct Checker {
 
 /// Reads the trace of a process that ended normally: no tail, no holes.
 pub(crate) fn check_trace_order(path: &Path) -> TraceCount {
+    visit_trace(path, |_, _, _| {})
+}
+
+/// As [`check_trace_order`]; tells `visit` of every allocation and free in their order: thread, address,
+/// and the size of what begins there.
+pub(crate) fn visit_trace(path: &Path, visit: impl FnMut(u64, u64, Option<u64>)) -> TraceCount {
     assert!(!tail_of(path).exists(), "{}: a tail was left after a normal end", path.display());
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut checker = Checker::default();
+    let (count, live, small) = Default::default();
+    let mut checker = Checker { count, visit, live, small };
     checker.count.length = bytes.len() as u64;
     let mut damaged = Vec::new();
     let mut chunks = chunks_of(&bytes, &mut damaged);
@@ -115,7 +123,7 @@ pub(crate) fn check_trace_order(path: &Path) -> TraceCount {
     count
 }
 
-impl Checker {
+impl<V: FnMut(u64, u64, Option<u64>)> Checker<V> {
     fn wrong(&mut self, what: &str) {
         self.count.damaged += 1;
         self.example(what);
@@ -167,6 +175,7 @@ impl Checker {
         match record[..] {
             [0x80, node, address, size, ..] => {
                 self.count.allocations += 1;
+                (self.visit)(stream.thread.into(), address, Some(size));
                 *self.count.by_thread.entry(stream.thread.into()).or_default() += 1;
                 let Some(frames) = stream.nodes.get(node as usize).filter(|_| node > 0) else {
                     return self.wrong(&format!("{:x?}: no such node", &record[..]));
@@ -180,6 +189,7 @@ impl Checker {
             }
             [0x40, address, _] | [8, 1 | 3, address] => {
                 self.count.frees += 1;
+                (self.visit)(stream.thread.into(), address, None);
                 self.count.reallocations += u64::from(record[..2] == [8, 1]);
                 match self.live.remove(&address) {
                     Some(size) => self.by_size(size).1 += 1,
