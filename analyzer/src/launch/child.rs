@@ -90,8 +90,10 @@ impl Running {
                 return Ok(status);
             }
             let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-            // SAFETY: the set is live, and `info` is storage for one siginfo_t.
-            let signal = unsafe { libc::sigwaitinfo(&self.signals, info.as_mut_ptr()) };
+            // A thread that does not block SIGCHLD may be given it in our place, and drop it.
+            let patience = libc::timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+            // SAFETY: the set and the time are live, and `info` is storage for one siginfo_t.
+            let signal = unsafe { libc::sigtimedwait(&self.signals, info.as_mut_ptr(), &patience) };
             if !PASSED_ON.contains(&signal) {
                 continue;
             }
