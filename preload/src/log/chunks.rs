@@ -28,8 +28,8 @@ static IN_FILE: AtomicUsize = AtomicUsize::new(0);
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 /// Slots, from the last, that are taken, and stay memory alone.
 static TAKEN_AT_END: AtomicUsize = AtomicUsize::new(0);
-/// Somebody gives more slots to the file, or has failed to.
-static IS_GROWING: AtomicBool = AtomicBool::new(false);
+/// No more slots can be given to the file.
+static IS_FULL: AtomicBool = AtomicBool::new(false);
 /// The trace is being finished: what is recorded is written out at once.
 static IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
@@ -67,7 +67,7 @@ pub(super) unsafe fn open(tail: *mut u8, id: u64) {
     IN_FILE.store(0, Ordering::Relaxed);
     TAKEN.store(0, Ordering::Relaxed);
     TAKEN_AT_END.store(0, Ordering::Relaxed);
-    IS_GROWING.store(false, Ordering::Relaxed);
+    IS_FULL.store(false, Ordering::Relaxed);
     IS_CLOSED.store(false, Ordering::Relaxed);
     // The front of the trace is room for one chunk.
     HOT.cursor.0.store(chunk::CHUNK as u64, Ordering::Relaxed);
@@ -94,16 +94,13 @@ fn take_in_file() -> Option<usize> {
     loop {
         let taken = TAKEN.load(Ordering::Acquire);
         if taken >= IN_FILE.load(Ordering::Acquire) {
-            if IS_GROWING.swap(true, Ordering::AcqRel) {
+            // Where others are at it too, each of them does it: nobody waits.
+            if IS_FULL.load(Ordering::Relaxed) || !grow(IN_FILE.load(Ordering::Relaxed) * 2) {
+                // There is no point in trying each time.
+                IS_FULL.store(true, Ordering::Relaxed);
                 return None;
             }
-            // A failure leaves the mark: there is no point in trying each time.
-            if grow(IN_FILE.load(Ordering::Relaxed) * 2) {
-                IS_GROWING.store(false, Ordering::Release);
-            }
-            if taken >= IN_FILE.load(Ordering::Acquire) {
-                return None;
-            }
+            continue;
         }
         let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
         if TAKEN.compare_exchange(taken, taken + 1, order, otherwise).is_ok() {
@@ -115,16 +112,11 @@ fn take_in_file() -> Option<usize> {
 /// Gives free slots to the file, up to so many: the last chance, because system calls are about to
 /// become impossible.
 pub(crate) fn make_room(slots: usize) {
-    if IS_GROWING.swap(true, Ordering::AcqRel) {
-        return;
-    }
     let taken = TAKEN.load(Ordering::Acquire);
     // A disk that has no room for all of them may have some for less.
     let less = |slots: &usize| (*slots > FIRST).then_some(slots / 4);
     let mut sizes = core::iter::successors(Some(slots), less);
-    if sizes.any(|slots| grow(taken + slots)) {
-        IS_GROWING.store(false, Ordering::Release);
-    }
+    sizes.any(|slots| grow(taken + slots));
 }
 
 fn take_at_end() -> Option<usize> {
@@ -134,21 +126,24 @@ fn take_at_end() -> Option<usize> {
     (from_end <= reserved / 2).then(|| reserved - from_end)
 }
 
-/// Gives so many slots to the file, up to half of all.
+/// Gives so many slots to the file, up to half of all; true also where somebody else has. Several
+/// threads may be here: they map the same bytes of the file to the same place, which changes nothing of
+/// what is in them already.
 fn grow(wanted: usize) -> bool {
-    let (reserved, now) = (RESERVED.load(Ordering::Relaxed), IN_FILE.load(Ordering::Relaxed));
-    let slots = wanted.min(reserved / 2);
+    let (reserved, now) = (RESERVED.load(Ordering::Relaxed), IN_FILE.load(Ordering::Acquire));
+    let slots = wanted.max(FIRST).min(reserved / 2);
     let tail = TAIL.load(Ordering::Relaxed);
     // What is in the file already stays mapped as it is: its front has been written to.
     let from = if now == 0 { 0 } else { len(now) };
-    // SAFETY: the part of the reserved memory that no slot has been taken of.
+    // SAFETY: the part of the reserved memory of which no slot has been taken, or one of this file.
     if slots <= now || unsafe { open::map_into_tail(tail, from, len(slots)) }.is_err() {
-        return false;
+        return IN_FILE.load(Ordering::Acquire) > now;
     }
     // SAFETY: the front of the tail, at its natural alignment; readers may look at any time.
     let count = unsafe { &*tail.add(tail::BLOCK_COUNT).cast::<AtomicU32>() };
-    count.store(slots as u32, Ordering::Release);
-    IN_FILE.store(slots, Ordering::Release);
+    // Somebody may have come further meanwhile.
+    count.fetch_max(slots as u32, Ordering::AcqRel);
+    IN_FILE.fetch_max(slots, Ordering::AcqRel);
     true
 }
 
