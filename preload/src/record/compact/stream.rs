@@ -155,9 +155,11 @@ impl Stream {
     /// The stream belongs to another thread from here on.
     #[cold]
     pub(super) fn hand_over(&mut self) {
-        self.thread = sys::gettid() as u32;
+        let thread = sys::gettid() as u32;
         self.stamp_now();
-        self.put(DEFINITION, &encode::thread(self.thread));
+        self.put(DEFINITION, &encode::thread(thread));
+        // Not before: a chunk that was begun for that record is still the last thread's.
+        self.thread = thread;
     }
 
     /// To be called when a thread was stopped for good in the middle of something (by a jump out of
