@@ -3,7 +3,8 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use support::*;
 
 fn plugin(folder: &Folder, name: &str, size: u64) -> PathBuf {
@@ -16,29 +17,58 @@ fn build(folder: &Folder, name: &str) -> PathBuf {
     compile(folder, output, &program(name), &["-pthread", "-ldl"])
 }
 
+/// What is where, file names by address.
+#[derive(Default)]
+struct Modules<'a>(BTreeMap<u64, (u64, Option<&'a Path>)>);
+
+impl<'a> Modules<'a> {
+    fn put(&mut self, start: u64, end: u64, path: Option<&'a Path>) {
+        let overlapped = |(at, (until, _)): (&u64, &(u64, _))| (*until > start).then_some(*at);
+        while let Some(at) = self.0.range(..end).next_back().and_then(overlapped) {
+            self.0.remove(&at);
+        }
+        self.0.insert(start, (end, path));
+    }
+
+    /// The name of the module that made a call.
+    fn name(&self, return_address: u64) -> String {
+        let below = self.0.range(..return_address).next_back();
+        let path = below.filter(|(_, (end, _))| return_address <= *end).and_then(|(_, (_, p))| *p);
+        path.and_then(|path| path.file_name()?.to_str()).unwrap_or("nothing").to_owned()
+    }
+}
+
 /// By size: how often each module made such a block.
-fn makers(recorded: &Recorded, sizes: std::ops::Range<u64>) -> BTreeMap<(u64, String), u64> {
-    let mut makers = BTreeMap::new();
-    let mut add = |size: u64, name: Option<&str>| {
-        let name = name.unwrap_or("nothing").to_owned();
-        *makers.entry((size, name)).or_default() += 1;
+fn makers(recorded: &Recorded, sizes: Range<u64>) -> BTreeMap<(u64, String), u64> {
+    let (mut makers, mut modules) = (BTreeMap::new(), Modules::default());
+    let asked_for = |allocated: Option<(u64, u64)>| {
+        allocated.map(|(_, size)| size).filter(|size| sizes.contains(size))
     };
     match recorded {
         Recorded::Text(log) => {
+            let mut known = 0;
             for record in log.records() {
-                let Some((_, size)) = record.allocated().filter(|(_, n)| sizes.contains(n)) else {
-                    continue;
-                };
-                let module = log.module_of(record).map(|(module, _)| &module.path);
-                add(size, module.and_then(|path| path.file_name()?.to_str()));
+                for (start, end, module) in &log.modules[known..record.modules_before] {
+                    modules.put(*start, *end, module.as_ref().map(|module| &*module.path));
+                }
+                known = record.modules_before;
+                if let Some(size) = asked_for(record.allocated()) {
+                    let address = record.place.as_ref().unwrap().address;
+                    *makers.entry((size, modules.name(address))).or_default() += 1;
+                }
             }
         }
         Recorded::Compact(trace) => {
+            let mut changes = trace.module_changes().peekable();
             for event in &trace.events {
-                let Some((_, size)) = event.allocated().filter(|(_, n)| sizes.contains(n)) else {
-                    continue;
-                };
-                add(size, trace.module_name(trace.stack_of(event).frames[0], event.position));
+                while let Some(change) = changes.next_if(|change| change.0 < event.position) {
+                    let (_, start, end, module) = change;
+                    modules.put(start, end, module.map(|module| &*module.path));
+                }
+                if let Some(size) = asked_for(event.allocated()) {
+                    let caller = trace.stack_of(event).frames[0];
+                    *makers.entry((size, modules.name(caller))).or_default() += 1;
+                }
             }
         }
     }

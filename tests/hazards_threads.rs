@@ -50,6 +50,24 @@ fn more_threads_at_once_than_there_are_marks_of_streams_are_recorded() {
 }
 
 #[test]
+fn a_kill_loses_nothing_of_more_threads_than_the_tail_had_room_for_at_first() {
+    let folder = Folder::new("alive-killed");
+    let program = build(&folder, "alive_at_once.c", &["-O1"]);
+    let arguments = ["300", "64", "kill"];
+    if run_plain(&program, &arguments).status.code() == Some(77) {
+        return skip("300 threads at once", "there is no room for so many");
+    }
+    for _ in 0..5 {
+        for (format, run) in Hazard::new(&program, &arguments).run(&folder) {
+            let recorded = Recorded::of(format, &run);
+            recorded.is_in_order();
+            let printed = printed_counts(&run.stdout());
+            assert_eq!(recorded.own_counts(), printed, "{format:?}");
+        }
+    }
+}
+
+#[test]
 fn cancelled_threads_leave_their_records() {
     let folder = Folder::new("cancelled-deferred");
     let program = build(&folder, "cancelled_when_it_agrees.c", &[]);

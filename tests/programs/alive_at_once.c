@@ -1,11 +1,13 @@
 /* argv[1] threads alive at once on stacks of argv[2] KiB. Each keeps a block of its own while the
- * others make theirs, and frees the one of the thread before it. */
+ * others make theirs, and frees the one of the thread before it. With argv[3], the process kills itself
+ * while all are alive. */
 #include "counts.h"
 #include <pthread.h>
+#include <signal.h>
 
 static pthread_barrier_t all;
 static void **blocks;
-static int count;
+static int count, is_killed;
 
 static void *work(void *argument)
 {
@@ -16,6 +18,12 @@ static void *work(void *argument)
         end(blocks[before], round);
         pthread_barrier_wait(&all);
     }
+    if (is_killed && self == 0) {
+        print_counts();
+        raise(SIGKILL);
+    }
+    if (is_killed)
+        pthread_barrier_wait(&all); /* for ever */
     return NULL;
 }
 
@@ -24,6 +32,7 @@ int main(int argc, char **argv)
     if (argc < 3)
         return 2;
     count = atoi(argv[1]);
+    is_killed = argc > 3;
     blocks = calloc(count, sizeof *blocks);
     pthread_t *threads = calloc(count, sizeof *threads);
     pthread_barrier_init(&all, NULL, count);

@@ -11,7 +11,6 @@ int main(int argc, char **argv)
     if (argc < 4)
         return 2;
     void *places[2] = {NULL, NULL};
-    int moved = 0;
     for (int i = 0; i < atoi(argv[1]); i++) {
         void *plugin = dlopen(argv[2 + i % 2], RTLD_NOW);
         void *symbol = plugin ? dlsym(plugin, "make") : NULL;
@@ -20,12 +19,10 @@ int main(int argc, char **argv)
         void *(*make)(void);
         memcpy(&make, &symbol, sizeof make);
         void *block = make();
-        moved += places[i % 2] && places[i % 2] != symbol;
         places[i % 2] = symbol;
         dlclose(plugin);
         free(block);
     }
     puts("done");
-    fprintf(stderr, "%s", moved ? "" : "");
     return places[0] == places[1] ? 0 : 5;
 }

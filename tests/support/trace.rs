@@ -362,6 +362,13 @@ impl Trace {
         self.modules.iter().filter_map(|(.., module)| module.as_ref())
     }
 
+    /// What came and went (`None`), with its place among the records and its range of addresses.
+    pub(crate) fn module_changes(
+        &self,
+    ) -> impl Iterator<Item = (usize, u64, u64, Option<&TraceModule>)> {
+        self.modules.iter().map(|(at, start, end, module)| (*at, *start, *end, module.as_ref()))
+    }
+
     /// The values of every `# KEY` line.
     pub(crate) fn notes(&self, key: &str) -> Vec<&[Vec<u8>]> {
         let notes = self.notes.iter().filter(|(_, words)| words[0] == key.as_bytes());
