@@ -154,7 +154,8 @@ pub(crate) fn place(len: usize) -> u64 {
     let len = len.next_multiple_of(chunk::ALIGN) as u64;
     loop {
         let at = HOT.cursor.0.fetch_add(len, Ordering::Relaxed);
-        if len > PAGE || at / PAGE == (at + len - 1) / PAGE {
+        // One that was refused has reached into the next page, which has room for another then.
+        if len > PAGE / 2 || at / PAGE == (at + len - 1) / PAGE {
             return at;
         }
     }

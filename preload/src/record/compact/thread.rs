@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) stream: Stream,
     /// [`BUSY`] while somebody is at work with it; else the epoch that it is valid for, or 0.
     gate: AtomicU64,
-    /// rsp where such work began last.
+    /// rsp where such work began; [`NOWHERE`] before that and behind it.
     entered: u64,
     /// For events that interrupt such work; NULL when it has never happened.
     inner: Cell<*mut State>,
@@ -38,6 +38,9 @@ pub(super) struct State {
     pub(super) nodes: Nodes,
     pub(super) callers: Callers,
 }
+
+/// Value of [`State::entered`]: on no stack.
+const NOWHERE: u64 = u64::MAX;
 
 /// Value of [`State::gate`].
 const BUSY: u64 = 1;
@@ -176,6 +179,8 @@ impl Thread {
 impl Drop for Thread {
     #[inline(always)]
     fn drop(&mut self) {
+        // Before the next one says where it is, a signal handler must not find where this one was.
+        self.state.entered = NOWHERE;
         self.state.gate.store(self.state.stream.epoch, Ordering::Release);
         if self.is_borrowed {
             give_back(self.state);
