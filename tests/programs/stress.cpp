@@ -169,7 +169,12 @@ void on_signal(int) {
 std::atomic<uint64_t> ticks;
 void on_timer(int) { ticks++; }
 
+// A child forked while another thread is in dlopen could never open anything: the loader's lock is
+// held for ever there.
+pthread_mutex_t loader = PTHREAD_MUTEX_INITIALIZER;
+
 void use_plugin(Random &random) {
+    pthread_mutex_lock(&loader);
     void *plugin = dlopen(arguments[4], RTLD_NOW | RTLD_LOCAL);
     if (!plugin)
         fail("dlopen");
@@ -184,6 +189,7 @@ void use_plugin(Random &random) {
         }
     }
     dlclose(plugin);
+    pthread_mutex_unlock(&loader);
 }
 
 // What any thread does.
@@ -307,7 +313,9 @@ void run(uint64_t seed, uint64_t steps, int depth) {
             if (slot >= SLOTS)
                 continue;
             Random theirs(random.below(1 << 30));
+            pthread_mutex_lock(&loader);
             pid_t pid = fork();
+            pthread_mutex_unlock(&loader);
             if (pid == 0)
                 child(theirs, slot, depth + 1);
             if (pid < 0)
