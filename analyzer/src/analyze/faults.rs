@@ -68,11 +68,16 @@ pub(super) fn judge(
     // A lost allocation makes one free of its block look like the second.
     let is_lost = log.damage.explains(double_frees(outcome).max(1));
     let is_bypassed = verdict.is_bypassed();
+    // In a compact trace, another thread's allocation over an inherited block can stand before its free:
+    // no thread of this process has used that address before.
+    let may_be_inherited = blind == Blind::BeforeFork;
     let mut index = HashMap::new();
     for fault in &outcome.faults {
         let is_certain = match fault.kind {
             FaultKind::DoubleFree => !is_lost && (!is_bypassed || ends_there(fault)),
-            FaultKind::InteriorFree => is_whole && (!is_bypassed || ends_there(fault)),
+            FaultKind::InteriorFree => {
+                is_whole && (!(is_bypassed || may_be_inherited) || ends_there(fault))
+            }
             FaultKind::UnknownFree => last == Some(fault),
             FaultKind::MismatchedFree { .. } => false,
             FaultKind::DuplicateAlloc => log.header.version.is_none(),

@@ -85,6 +85,17 @@ fn what_passed_tracing_by_explains_what_looks_like_faults() {
 }
 
 #[test]
+fn a_child_may_free_what_it_inherited_inside_of_what_another_thread_allocates() {
+    let child = "# mtr log 1\n# start process\n# parent 7 100 ./log\n= Start\n";
+    let lines = "+ 0x100 0x40\n- 0x120\n";
+    let profile = profile_of(&format!("{child}{lines}# exit\n"), unresolved);
+    assert_eq!(profile.faults, []);
+    // Where it ended at it, that is why.
+    let profile = profile_of(&format!("{child}{lines}"), unresolved);
+    assert_eq!(profile.faults[0].kind, FaultKind::InteriorFree);
+}
+
+#[test]
 fn a_program_that_never_switched_tracing_on_is_told_how() {
     let profile = profile_of("# mtr log 1\n# start mtrace\n# exit\n", unresolved);
     assert!(profile.notes[0].contains("MTR_START=process"), "{:?}", profile.notes);
