@@ -247,6 +247,7 @@ unsafe fn mend(state: *mut State) {
     unsafe {
         (*state).stream.mend();
         (*state).last.clear();
+        (*state).entered = NOWHERE;
         (*state).gate.store(0, Ordering::Relaxed);
     }
 }
