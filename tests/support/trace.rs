@@ -2,7 +2,7 @@
 //! oracle. All records are sorted into the order that the document gives them, then read.
 
 use super::log::{number, tail_of, unescape};
-use super::trace_chunks::{Chunk, Fields, chunks_of, slots_of};
+use super::trace_chunks::{CUT_OFF, Chunk, Fields, chunks_of, slots_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -135,6 +135,8 @@ impl Trace {
         if let Some(tail) = &tail {
             let (id_of_tail, slots) =
                 slots_of(tail).map_err(|e| format!("{}: {e}", tail_of(path).display()))?;
+            // Killed while it was written out, a chunk is still in its slot.
+            trace.damaged.retain(|what| !what.ends_with(CUT_OFF));
             chunks.extend(slots.into_iter().filter(|chunk| chunk.id == id_of_tail));
             id = Some(id_of_tail);
         }
@@ -149,11 +151,11 @@ impl Trace {
     }
 
     fn read_chunks(&mut self, chunks: Vec<Chunk>) {
-        // Of a chunk that is there twice the longer one counts.
+        // Of a chunk that is there twice the longer one counts, or that of the tail.
         let mut by_number: BTreeMap<(u32, u32), Chunk> = BTreeMap::new();
         for chunk in chunks {
             let key = (chunk.stream, chunk.number);
-            if by_number.get(&key).is_none_or(|known| known.records.len() < chunk.records.len()) {
+            if by_number.get(&key).is_none_or(|known| known.records.len() <= chunk.records.len()) {
                 by_number.insert(key, chunk);
             }
         }

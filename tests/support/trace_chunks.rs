@@ -16,6 +16,8 @@ pub(super) struct Chunk {
 
 const HEADER: usize = 64;
 const MOST: usize = 32_704;
+/// How the damage is called where a file ends inside of a chunk.
+pub(super) const CUT_OFF: &str = ": the file ends inside of this chunk";
 
 impl Chunk {
     /// The chunk that `bytes` begin with.
@@ -43,15 +45,6 @@ impl Chunk {
     }
 }
 
-/// Whether `bytes` begin with a chunk and end before it does.
-fn is_cut(bytes: &[u8]) -> bool {
-    let Some(length) = bytes.get(4..8).filter(|_| bytes.starts_with(b"mtr\x02")) else {
-        return false;
-    };
-    let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
-    length <= MOST && bytes.len() < HEADER + length
-}
-
 /// The chunks of a file, in its order.
 pub(super) fn chunks_of(bytes: &[u8], damaged: &mut Vec<String>) -> Vec<Chunk> {
     let (mut chunks, mut at) = (Vec::<Chunk>::new(), 0);
@@ -64,8 +57,10 @@ pub(super) fn chunks_of(bytes: &[u8], damaged: &mut Vec<String>) -> Vec<Chunk> {
                 at += (HEADER + chunk.records.len()).next_multiple_of(64);
                 chunks.push(chunk);
             }
-            // A process was killed while it wrote this one: it is in its tail as well, or is missed.
-            None if is_cut(&bytes[at..]) => at = bytes.len(),
+            None if bytes[at..].starts_with(b"mtr\x02") && bytes.len() - at <= HEADER + MOST => {
+                damaged.push(format!("byte {at}{CUT_OFF}"));
+                break;
+            }
             None => {
                 let end = bytes.len().min(at + 64);
                 if bytes[at..end].iter().any(|byte| *byte != 0) {
