@@ -130,7 +130,7 @@ fn a_full_log_without_system_calls_is_a_beginning() {
 fn filters_that_are_not_in_the_way_change_nothing() {
     let folder = Folder::new("seccomp-allow");
     program_in(&folder);
-    for how in ["allow", "refused", "no-tsc"] {
+    for how in ["allow", "refused", "vfork", "no-tsc"] {
         let arguments = [how, &COUNT.to_string(), "thread", "fork"];
         let expected = FEW + 2 * COUNT;
         for is_compact in [true, false] {

@@ -25,7 +25,8 @@ struct Slot {
 
 fn read_slots(path: &Path) -> Vec<Slot> {
     let bytes = std::fs::read(path).unwrap();
-    let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let words: Vec<u64> =
+        bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let used = (words[0] as usize).min(SLOTS);
     let slot = |words: &[u64]| Slot {
         pid: words[0],
@@ -94,8 +95,7 @@ fn seen_in(folder: &Folder, is_compact: bool) -> Vec<Seen> {
     if is_compact {
         let of = |trace: Trace| {
             trace.is_sound();
-            let [is_exec, is_child] =
-                ["earlier", "parent"].map(|key| !trace.notes(key).is_empty());
+            let [is_exec, is_child] = ["earlier", "parent"].map(|key| !trace.notes(key).is_empty());
             Seen::new(&trace.path, trace.pid(), is_exec, !is_exec && !is_child)
                 .take_in(trace.events.iter().map(|event| (event.freed(), event.allocated())))
         };

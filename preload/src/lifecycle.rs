@@ -54,6 +54,11 @@ pub(crate) fn has_log() -> bool {
     !HOT.is_new() && PHASE.load(Ordering::Acquire) == RUNNING
 }
 
+/// Whether the log is this process's, and not that of the parent whose memory a vfork child is in.
+pub(crate) fn is_own_log() -> bool {
+    PID.load(Ordering::Relaxed) == sys::getpid()
+}
+
 /// Events of other threads that came while the log was being started: they are lost, and counted.
 static MISSED: AtomicU64 = AtomicU64::new(0);
 
@@ -243,7 +248,7 @@ pub(crate) fn switch(on: bool) {
 extern "C" fn finish(_: *mut c_void) {
     // A vfork child that calls exit() would end its parent's log.
     let is_silent = sys::silence::is_silent();
-    if !has_log() || !is_silent && PID.load(Ordering::Relaxed) != sys::getpid() {
+    if !has_log() || !is_silent && !is_own_log() {
         return;
     }
     if let (children @ 1.., errno) = untraced::counted()

@@ -1,6 +1,6 @@
 // Forbids itself system calls in several ways, then allocates and frees COUNT blocks and keeps 10.
 //
-// seccomp strict|kill-pwrite|list|allow|refused|no-tsc COUNT [small] [thread] [fork]
+// seccomp strict|kill-pwrite|list|allow|refused|vfork|no-tsc COUNT [small] [thread] [fork]
 //
 // small: files may have a megabyte at most.
 #define _GNU_SOURCE
@@ -73,6 +73,14 @@ static int forbid(const char *how) {
             LOAD(nr), IF(SYS_ptrace, SECCOMP_RET_KILL_PROCESS),
             IF(SYS_uname, SECCOMP_RET_ERRNO | ENOSYS), RETURN(SECCOMP_RET_ALLOW)};
         return INSTALL(filter, 1);
+    }
+    // What a child forbids itself is no matter of its parent, in whose memory it does so.
+    if (!strcmp(how, "vfork")) {
+        pid_t child = vfork();
+        if (child == 0)
+            _exit(forbid("kill-pwrite"));
+        int status;
+        return waitpid(child, &status, 0) == child ? status : -1;
     }
     // Filters that the kernel refuses change nothing.
     struct sock_filter endless[] = {LOAD(nr)};

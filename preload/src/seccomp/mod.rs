@@ -45,7 +45,7 @@ extern "C" fn look_up() {
 #[unsafe(link_section = ".init_array")]
 static LOOK_UP: extern "C" fn() = look_up;
 
-/// What the hook has on the stack: whether this call began the silence, and the arguments.
+/// What the hook has on the stack: whether this call is a reason for silence, and the arguments.
 #[repr(C)]
 pub(crate) struct Call {
     began: usize,
@@ -114,7 +114,7 @@ fn before(call: &mut Call, real: &AtomicUsize, wanted: Wanted) -> Next {
             begin_silence(call);
             compact::clock::forbid();
         }
-        Wanted::Filter(program) if !silence::is_silent() && !allows_recording(program) => {
+        Wanted::Filter(program) if silence::is_silent() || !allows_recording(program) => {
             begin_silence(call);
         }
         Wanted::NoTicks => compact::clock::forbid(),
@@ -123,7 +123,7 @@ fn before(call: &mut Call, real: &AtomicUsize, wanted: Wanted) -> Next {
     Next { target: real.load(Ordering::Relaxed), is_call: call.began }
 }
 
-/// To be called with the result of a call that began the silence: where it has failed, nothing has
+/// To be called with the result of a call that was a reason for silence: where it has failed, nothing has
 /// become impossible.
 pub(crate) extern "C" fn after(result: i32) {
     if result == -1 {
@@ -132,13 +132,16 @@ pub(crate) extern "C" fn after(result: i32) {
 }
 
 fn begin_silence(call: &mut Call) {
-    if silence::is_silent() {
-        return;
-    }
     // A fork's child may not have begun its log yet: later it cannot.
     lifecycle::state();
-    if lifecycle::has_log() && config::get().is_compact {
-        compact::prepare_for_silence(&raw const *call as u64);
+    if !silence::is_silent() && lifecycle::has_log() {
+        // What a vfork child may not do is no matter of its parent, whose memory it has for a while.
+        if !lifecycle::is_own_log() {
+            return;
+        }
+        if config::get().is_compact {
+            compact::prepare_for_silence(&raw const *call as u64);
+        }
     }
     silence::begin();
     call.began = 1;

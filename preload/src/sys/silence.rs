@@ -2,7 +2,7 @@
 //! process (seccomp/). Each is refused with [`REFUSED`], as a full table or a full disk would refuse
 //! it, and what needs memory gets some that was mapped before.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::{Errno, Result};
 use crate::arch;
@@ -15,7 +15,10 @@ const RESERVE: usize = 256 << 20;
 /// Blocks up to this size are used again.
 const LARGE: usize = 1 << 20;
 
-static IS_SILENT: AtomicBool = AtomicBool::new(false);
+/// Reasons for it: calls of the program that make system calls impossible, or are about to.
+static REASONS: AtomicU32 = AtomicU32::new(0);
+/// Somebody sets the reserve aside.
+static IS_RESERVED: AtomicBool = AtomicBool::new(false);
 /// Bounds of the reserve, 0 before there is one, and where its free part begins.
 static START: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicUsize = AtomicUsize::new(0);
@@ -28,7 +31,7 @@ static TIME: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// Whether system calls are refused. A fork's child inherits it, as it inherits its cause.
 #[inline(always)]
 pub(crate) fn is_silent() -> bool {
-    IS_SILENT.load(Ordering::Relaxed)
+    REASONS.load(Ordering::Relaxed) != 0
 }
 
 /// From here on no system call is made. Those that other threads are at have been made when this
@@ -37,7 +40,11 @@ pub(crate) fn is_silent() -> bool {
 pub(crate) fn begin() {
     /// Others get this many chances.
     const PATIENCE: usize = 20;
-    if START.load(Ordering::Acquire) == 0
+    if is_silent() {
+        REASONS.fetch_add(1, Ordering::SeqCst);
+        return;
+    }
+    if !IS_RESERVED.swap(true, Ordering::AcqRel)
         && let Ok(new) = super::map_anonymous(RESERVE)
     {
         // What a child finds of its parent's things would be half of the truth.
@@ -49,16 +56,16 @@ pub(crate) fn begin() {
     let (seconds, nanoseconds) = super::wall_clock();
     TIME.iter().zip([seconds, nanoseconds]).for_each(|(to, now)| to.store(now, Ordering::Relaxed));
     KNOWS_TID.store(super::gettid() == tid_of_libc(), Ordering::Relaxed);
-    IS_SILENT.store(true, Ordering::SeqCst);
+    REASONS.fetch_add(1, Ordering::SeqCst);
     for _ in 0..PATIENCE {
         // SAFETY: takes no arguments.
         unsafe { arch::syscall(libc::SYS_sched_yield, [0; 6]) };
     }
 }
 
-/// It was for nothing: system calls are still allowed.
+/// One reason was none: that call has failed.
 pub(crate) fn end() {
-    IS_SILENT.store(false, Ordering::SeqCst);
+    REASONS.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// TID of this thread, 0 where it is not known.
