@@ -80,6 +80,8 @@ enum Limit {
     Ratio(f64),
     /// Ours is at most so many ns.
     Nanoseconds(f64),
+    /// glibc mtrace's figure is at least this many times ours.
+    RatioToMtrace(f64),
 }
 
 struct Workload {
@@ -90,6 +92,8 @@ struct Workload {
     /// Frames of an allocation, on average.
     depth: RangeInclusive<f64>,
     limit: Limit,
+    /// The compact trace has callers only.
+    callers: bool,
 }
 
 /// By tracer: added ns per event in each round (of [`Tracer::None`]: ns per event).
@@ -165,7 +169,7 @@ fn main() -> ExitCode {
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options {
         rounds: 5,
-        events: 2_000_000,
+        events: 10_000_000,
         peer_events: 200_000,
         memcheck_events: 100_000,
         only: None,
@@ -207,6 +211,7 @@ fn workloads(folder: &Folder, only: Option<&str>) -> Vec<Workload> {
         shape: Shape::Loop { events_per_n },
         depth,
         limit: if limit == 0.0 { Limit::None } else { Limit::Ratio(limit) },
+        callers: false,
     };
     let mut all = vec![
         workload("flat 1", &flat, "-d 1", 2, 4.0..=10.0, 6.0),
@@ -218,6 +223,11 @@ fn workloads(folder: &Folder, only: Option<&str>) -> Vec<Workload> {
         workload("stl", &build("stl.cpp"), "", 1, 5.0..=30.0, 3.5),
         workload("prodcons", &build("prodcons.c"), "", 2, 3.0..=6.0, 0.0),
     ];
+    all.push(Workload {
+        limit: Limit::RatioToMtrace(30.0),
+        callers: true,
+        ..workload("flat, callers", &flat, "-d 1", 2, 1.0..=1.0, 0.0)
+    });
     all.push(Workload {
         shape: Shape::Threads,
         limit: Limit::Nanoseconds(10_000.0),
@@ -261,6 +271,9 @@ fn run(workload: &Workload, events: u64, tracer: Tracer, log: &Path) -> (Output,
     };
     command.args(&workload.arguments).current_dir(log.parent().expect("its folder"));
     trace(&mut command, tracer, log);
+    if workload.callers && tracer == Tracer::Compact {
+        command.env("MTR_STACKS", "caller");
+    }
     match workload.shape {
         Shape::Loop { events_per_n } => {
             command.arg("-n").arg((events / events_per_n).max(64).to_string());
@@ -510,6 +523,10 @@ fn print(workload: &Workload, figures: &Figures) {
         Limit::None => "-".to_owned(),
         Limit::Ratio(least) if ratio.is_nan() => format!("x>={least}"),
         Limit::Ratio(least) => format!("x>={least} {}", verdict(ratio >= least)),
+        Limit::RatioToMtrace(least) => {
+            let ratio = figures.of(Tracer::Mtrace) / compact;
+            format!("m/c>={least} {}", verdict(ratio >= least))
+        }
         Limit::Nanoseconds(most) => format!("<={most:.0} {}", verdict(compact <= most)),
     };
     println!(

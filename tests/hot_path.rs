@@ -71,5 +71,5 @@ fn twenty_unchanged_frames_take_few_instructions() {
 #[test]
 fn changing_stacks_take_few_instructions() {
     let title = "changing_stacks_take_few_instructions";
-    check(title, "tree.c", &["-d", "8", "-l", "20000"], "compact", 500.0);
+    check(title, "tree.c", &["-d", "8", "-l", "20000"], "compact", 600.0);
 }
