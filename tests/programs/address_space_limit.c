@@ -1,5 +1,6 @@
 /* Works under a limit of the address space (RLIMIT_AS) that leaves argv[1] KiB: threads come and go,
- * allocations fail and set errno. Prints only what does not depend on how much the limit leaves. */
+ * allocations fail and set errno. The last line depends on
+ * how much the limit leaves: glibc changes errno where it had to look for another arena. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
