@@ -12,9 +12,13 @@ mod damage; // traces of which something is missing or wrong
 mod order; // the streams of several threads in one order
 
 fn read_chunks(chunks: &Chunks) -> (Log, Vec<Event>) {
+    try_read_chunks(chunks).unwrap()
+}
+
+fn try_read_chunks(chunks: &Chunks) -> Result<(Log, Vec<Event>), Error> {
     let mut events = Vec::new();
-    let log = read_from(chunks, Path::new("t.mtr"), |event| events.push(event)).unwrap();
-    (log, events)
+    let log = read_from(chunks, Path::new("t.mtr"), |event| events.push(event))?;
+    Ok((log, events))
 }
 
 fn read_trace(trace: &Writer) -> (Log, Vec<Event>) {

@@ -154,7 +154,11 @@ proptest! {
         }
         bytes.truncate(bytes.len().saturating_sub(cut));
         let length = bytes.len();
-        let (log, events) = read_chunks(&chunks_of(bytes));
+        let (log, events) = match try_read_chunks(&chunks_of(bytes)) {
+            // A line of text that is damaged can say that it is of another version.
+            Err(Error::NewerVersion { .. }) => return Ok(()),
+            read => read.unwrap(),
+        };
         all_numbers(&log, &events, length);
     }
 
