@@ -7,7 +7,7 @@ pub(super) const MAX_WORDS: usize = 1 << 13;
 
 /// Addresses and values, those of the outermost frame first. Apart, so that several are compared
 /// without waiting for one another. All zeros is none.
-#[repr(C, align(16))]
+#[repr(C)]
 pub(super) struct Words {
     addresses: [u64; MAX_WORDS],
     values: [u64; MAX_WORDS],
@@ -69,17 +69,45 @@ impl Words {
         if len > self.len {
             return 0;
         }
-        let fours = len / 4 * 4;
-        // SAFETY: there are that many, `values` is as aligned as the struct; the caller's promise.
-        let are_same =
-            unsafe { arch::words_are(self.addresses.as_ptr(), self.values.as_ptr(), fours) };
-        let mut index = if are_same { fours } else { 0 };
+        // SAFETY: there are that many; the caller's promise.
+        if len >= 4 && unsafe { self.are_unchanged(0, len) } {
+            return len;
+        }
+        // SAFETY: as above.
+        unsafe { self.first_changed(len) }
+    }
+
+    /// Whether `count` words from `start` on are what they were.
+    ///
+    /// # Safety
+    /// `count` is 4 at least; there are that many, and words can be read at their addresses.
+    #[inline(always)]
+    unsafe fn are_unchanged(&self, start: usize, count: usize) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (addresses, values) = (self.addresses.as_ptr(), self.values.as_ptr());
+            arch::words_are(addresses.add(start), values.add(start), count)
+        }
+    }
+
+    /// The index of the first word that is not what it was; `len` if there is none among the first
+    /// `len`.
+    ///
+    /// # Safety
+    /// As for [`Words::unchanged`]; there are `len` words.
+    #[inline(never)]
+    unsafe fn first_changed(&self, len: usize) -> usize {
+        let mut index = 0;
         // SAFETY: `index` is below `len`, which is at most MAX_WORDS; the caller's promise.
-        let is_same = |index: usize| unsafe {
-            read(*self.addresses.get_unchecked(index)) == *self.values.get_unchecked(index)
-        };
-        while index < len && is_same(index) {
-            index += 1;
+        unsafe {
+            while index + 4 <= len && self.are_unchanged(index, 4) {
+                index += 4;
+            }
+            while index < len
+                && read(*self.addresses.get_unchecked(index)) == *self.values.get_unchecked(index)
+            {
+                index += 1;
+            }
         }
         index
     }

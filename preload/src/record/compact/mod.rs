@@ -1,6 +1,7 @@
 //! Events -> records of a compact trace (docs/trace-format.md).
 
 pub(crate) mod clock;
+mod index;
 mod nodes;
 mod pool;
 mod stack;
