@@ -3,7 +3,6 @@
 
 pub(crate) mod silence;
 
-use crate::arch::syscall;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
@@ -23,15 +22,18 @@ macro_rules! call {
         let mut arguments = [0; 6];
         let mut _next = arguments.iter_mut();
         $( if let Some(place) = _next.next() { *place = $argument as usize; } )*
-        if silence::is_silent() {
-            Err(silence::REFUSED)
+        if $crate::sys::silence::is_silent() {
+            Err($crate::sys::silence::REFUSED)
         } else {
-            // SAFETY: every call in this file passes pointers to live values of the sizes that the
-            // system call reads or writes.
-            check(unsafe { syscall(libc::$number, arguments) })
+            // SAFETY: every call in this file and below passes pointers to live values of the sizes
+            // that the system call reads or writes.
+            $crate::sys::check(unsafe { $crate::arch::syscall(libc::$number, arguments) })
         }
     }};
 }
+
+// Behind the macro, which it uses.
+pub(crate) mod mappings;
 
 pub(crate) fn getpid() -> i32 {
     call!(SYS_getpid).unwrap_or(0) as i32
@@ -308,38 +310,4 @@ pub(crate) fn restore_signals(before: u64) {
 pub(crate) unsafe fn replace_mapping(at: *mut u8, len: usize) {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     let _ = call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0);
-}
-
-/// `_IOWR('f', 17, struct procmap_query)`.
-pub(crate) const PROCMAP_QUERY: usize = 3 << 30 | 104 << 16 | (b'f' as usize) << 8 | 17;
-
-/// What the kernel says of one mapping.
-pub(crate) struct MappingInfo {
-    pub(crate) start: u64,
-    pub(crate) is_readable: bool,
-}
-
-/// The mapping that holds `address`, asked for by itself: several times cheaper than reading
-/// /proc/self/maps. `None` when there is none, or where the kernel cannot be asked (before 6.11).
-pub(crate) fn query_mapping(address: u64) -> Option<MappingInfo> {
-    /// `struct procmap_query` (linux/fs.h).
-    #[repr(C)]
-    struct Query {
-        size: u64,
-        flags: u64,
-        address: u64,
-        vma_start: u64,
-        vma_end: u64,
-        vma_flags: u64,
-        rest: [u64; 7],
-    }
-    const { assert!(PROCMAP_QUERY >> 16 & 0x3fff == size_of::<Query>()) };
-    const READABLE: u64 = 1;
-    let (size, flags, rest) = (size_of::<Query>() as u64, 0, [0; 7]);
-    let mut query = Query { size, flags, address, vma_start: 0, vma_end: 0, vma_flags: 0, rest };
-    let fd = openat(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
-    let answer = call!(SYS_ioctl, fd, PROCMAP_QUERY, &raw mut query);
-    close(fd);
-    answer.ok()?;
-    Some(MappingInfo { start: query.vma_start, is_readable: query.vma_flags & READABLE != 0 })
 }

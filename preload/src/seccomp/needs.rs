@@ -76,7 +76,7 @@ fn useful(fd: u64, at: u64) -> [(i64, [u64; 6]); 20] {
         (libc::SYS_readlinkat, [cwd, at, at, 4096, 0, 0]),
         (libc::SYS_getcwd, [at, 4096, 0, 0, 0, 0]),
         (libc::SYS_uname, [at, 0, 0, 0, 0, 0]),
-        (libc::SYS_ioctl, [fd, crate::sys::PROCMAP_QUERY as u64, at, 0, 0, 0]),
+        (libc::SYS_ioctl, [fd, crate::sys::mappings::PROCMAP_QUERY as u64, at, 0, 0, 0]),
         (libc::SYS_sched_yield, [0; 6]),
         (libc::SYS_getppid, [0; 6]),
         (libc::SYS_mprotect, [at & !4095, 4096, libc::PROT_READ as u64, 0, 0, 0]),

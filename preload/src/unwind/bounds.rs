@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use crate::sys::mappings::Mappings;
 use crate::{arch, sys};
 
 /// The kernel leaves this much free below a stack that grows (`stack_guard_gap`).
@@ -75,12 +76,7 @@ impl Stack {
         let stack_end = stack_end();
         let thread_pointer = arch::thread_pointer();
         // A thread has its thread control block at the end of its stack. Main has not.
-        if let Some(thread) = sys::query_mapping(thread_pointer)
-            && (thread.start..thread_pointer).contains(&rsp)
-            && let Some(guard) = sys::query_mapping(thread.start - 1)
-            && !guard.is_readable
-        {
-            let low = thread.start;
+        if let Some(low) = guarded_start(rsp, thread_pointer) {
             return Stack { low, high: thread_pointer, floor: low, is_known: true };
         }
         let unknown = Stack { is_known: true, ..Stack::NEW };
@@ -105,6 +101,14 @@ impl Stack {
         }
         unknown
     }
+}
+
+/// Where the mapping begins that holds both addresses, if a guard page is below it.
+fn guarded_start(rsp: u64, thread_pointer: u64) -> Option<u64> {
+    let mappings = Mappings::open()?;
+    let thread = mappings.query(thread_pointer)?;
+    let is_stack = (thread.start..thread_pointer).contains(&rsp);
+    (is_stack && !mappings.query(thread.start - 1)?.is_readable).then_some(thread.start)
 }
 
 /// A line of /proc/self/maps, and what is below it.
