@@ -1,0 +1,84 @@
+//! The end of the process: what is in the chunks is written out, by the thread that ends it or by the
+//! streams' own, and what comes later at once.
+
+use core::sync::atomic::{Ordering, fence};
+
+use super::room::write_out;
+use super::{Stream, streams};
+use crate::log::chunks;
+
+// Values of `Stream::end`, from `close` on.
+
+/// The chunk has yet to be written out.
+const OPEN: u32 = 0;
+/// The thread that ends the process is writing it out.
+const WRITING: u32 = 1;
+/// The stream's own thread is writing it out.
+const WRITING_ITSELF: u32 = 2;
+/// It is in the file; the stream's own thread writes out what it stores from here on.
+const WRITTEN: u32 = 3;
+
+impl Stream {
+    /// As [`Stream::make_room`], after [`close`]: a chunk for each record.
+    pub(super) fn make_room_after_end(&mut self) -> bool {
+        self.limit.store(0, Ordering::Relaxed);
+        if self.len == 0 {
+            return true;
+        }
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
+        match self.end.compare_exchange(OPEN, WRITING_ITSELF, order, otherwise) {
+            Ok(_) => {
+                self.write_out();
+                self.end.store(WRITTEN, Ordering::Release);
+            }
+            Err(WRITING) => {
+                // Its slot has to stay as it is.
+                let Some(slot) = chunks::take() else { return false };
+                self.set_slot(slot);
+                self.end.store(WRITTEN, Ordering::Release);
+            }
+            Err(_) => {}
+        }
+        self.begin(self.number + 1);
+        true
+    }
+}
+
+/// Makes every stream write what comes from here on at once.
+pub(in crate::record::compact) fn close() {
+    chunks::close();
+    fence(Ordering::SeqCst); // see `begin`
+    for stream in streams() {
+        // SAFETY: a stream that was opened stays for good. `limit` is an atomic; other threads go on
+        // to use the rest.
+        if let Some(limit) = unsafe { stream.as_ref() }.map(|stream| &stream.limit) {
+            limit.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes out what is in the chunks, after [`close`], but for those of streams that `is_busy`: their
+/// threads are storing in them. Whether all are in the file now.
+pub(in crate::record::compact) fn write_all(is_busy: impl Fn(*mut Stream) -> bool) -> bool {
+    let mut is_all = true;
+    for at in streams() {
+        // SAFETY: as above. What is used of other threads' streams is atomic.
+        let Some(stream) = (unsafe { at.as_ref() }).filter(|stream| stream.has_slot()) else {
+            continue;
+        };
+        // Before it is claimed: then its thread may take another one.
+        let records = stream.records();
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
+        let claimed = match is_busy(at) {
+            false => stream.end.compare_exchange(OPEN, WRITING, order, otherwise),
+            true => Err(stream.end.load(otherwise)),
+        };
+        if claimed.is_ok() {
+            // SAFETY: the stream's slot, which its thread leaves alone from now on.
+            unsafe { write_out(records) };
+            stream.end.store(WRITTEN, Ordering::Release);
+        }
+        is_all &= claimed.is_ok() || claimed == Err(WRITTEN);
+    }
+    is_all
+}

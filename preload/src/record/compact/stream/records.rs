@@ -1,0 +1,178 @@
+//! What is stored in a stream: one function for each kind of record.
+
+use mtr_format::compact::chunk;
+use mtr_format::compact::encode::{self, Address};
+use mtr_format::compact::op::{Family, FreeKind, MAX_TEXT, Outcome, TEXT};
+
+use super::{DEFINITION, EVENT, Stream, lose};
+use crate::lifecycle;
+
+impl Stream {
+    /// Stores an allocation.
+    #[inline(always)]
+    pub(in crate::record::compact) fn alloc(&mut self, node: u32, size: usize, ptr: usize) {
+        if !self.begin_record(EVENT) {
+            return lose();
+        }
+        self.order(ptr);
+        let address = Address::behind(&mut self.previous, ptr as u64);
+        match encode::short_alloc(node, address, size as u64) {
+            Some(pieces) => self.append(pieces),
+            None => self.append_long_alloc(node, address, size),
+        }
+        self.end_record();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_long_alloc(&mut self, node: u32, address: Address, size: usize) {
+        self.append_bytes(encode::alloc(node, address, size as u64).bytes());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_long_free(&mut self, node: u32, address: Address, kind: FreeKind) {
+        self.append_bytes(encode::free(address, kind, node).bytes());
+    }
+
+    /// As [`Stream::alloc`], of another function than malloc.
+    #[inline]
+    pub(in crate::record::compact) fn alloc_by(
+        &mut self,
+        family: Family,
+        alignment: usize,
+        node: u32,
+        size: usize,
+        ptr: usize,
+    ) {
+        self.store_event(EVENT + DEFINITION, |stream| {
+            stream.order(ptr);
+            let address = Address::behind(&mut stream.previous, ptr as u64);
+            let family = encode::family(family, alignment as u64);
+            let alloc = encode::alloc(node, address, size as u64);
+            stream.append_parts(&[family.bytes(), alloc.bytes()]);
+        });
+    }
+
+    /// Stores a free, called at `node`.
+    #[inline(always)]
+    pub(in crate::record::compact) fn free(&mut self, node: u32, ptr: usize, kind: FreeKind) {
+        if !self.begin_record(EVENT) {
+            return lose();
+        }
+        self.order(ptr);
+        let address = Address::behind(&mut self.previous, ptr as u64);
+        match encode::short_free(address, kind, node) {
+            Some(pieces) => self.append(pieces),
+            None => self.append_long_free(node, address, kind),
+        }
+        self.end_record();
+    }
+
+    /// Stores a realloc. The place of its outcome, if it has one.
+    #[inline]
+    pub(in crate::record::compact) fn realloc(
+        &mut self,
+        ptr: usize,
+        outcome: Outcome,
+    ) -> Option<*mut u8> {
+        let mut place = None;
+        self.store_event(EVENT, |stream| {
+            stream.order(ptr);
+            let address = Address::behind(&mut stream.previous, ptr as u64);
+            let at = stream.len as usize + encode::OUTCOME_AT;
+            stream.append_bytes(encode::realloc(address, outcome).bytes());
+            // SAFETY: inside the record, which is inside the chunk.
+            place = Some(unsafe { stream.records().add(at) });
+        });
+        place
+    }
+
+    /// Stores the outcome of the realloc that was stored last.
+    pub(in crate::record::compact) fn set_outcome(&self, place: *mut u8, outcome: Outcome) {
+        if self.has_slot() {
+            // SAFETY: what `realloc` returned; the chunk is the same, because nothing else was
+            // stored in this stream meanwhile.
+            unsafe { place.write_volatile(outcome as u8) };
+        }
+    }
+
+    /// Stores an allocation that failed; `ptr` is the block that lives on.
+    #[cold]
+    pub(in crate::record::compact) fn failed(
+        &mut self,
+        family: Family,
+        alignment: usize,
+        node: u32,
+        size: usize,
+        ptr: usize,
+    ) {
+        self.store_event(2 * DEFINITION, |stream| {
+            let failed = encode::failed(node, size as u64, ptr as u64);
+            match family {
+                Family::Malloc => stream.append_bytes(failed.bytes()),
+                _ => {
+                    let family = encode::family(family, alignment as u64);
+                    stream.append_parts(&[family.bytes(), failed.bytes()]);
+                }
+            }
+        });
+    }
+
+    /// Defines a node; its number.
+    pub(in crate::record::compact) fn node(&mut self, parent: u32, address: u64) -> u32 {
+        let mut number = 0;
+        self.store(DEFINITION, |stream| {
+            number = stream.nodes + 1;
+            let record = encode::node(number, parent, address, stream.address);
+            (stream.nodes, stream.address) = (number, address);
+            stream.append_bytes(record.bytes());
+        });
+        number
+    }
+
+    /// Stores lines that are not records.
+    #[cold]
+    pub(in crate::record::compact) fn text(&mut self, parts: &[&[u8]]) {
+        // The records of other threads that rely on them come after.
+        if self.len > 0 {
+            self.stamp_now();
+        }
+        let mut bytes = parts.iter().copied().flatten().copied();
+        loop {
+            let mut piece = [0; MAX_TEXT];
+            let len = piece.iter_mut().zip(&mut bytes).map(|(place, byte)| *place = byte).count();
+            if len == 0 {
+                return;
+            }
+            let piece = piece.get(..len).unwrap_or(&[]);
+            let head = [TEXT, len as u8];
+            self.store(2 + MAX_TEXT as u32, |stream| {
+                stream.append_parts(&[&head, piece]);
+            });
+        }
+    }
+
+    /// Stores a line in one record; where its bytes are in the file if this is the front of the trace,
+    /// else 0.
+    #[cold]
+    pub(in crate::record::compact) fn text_in_front(&mut self, line: &[u8]) -> u64 {
+        let mut at = 0;
+        let head = [TEXT, line.len() as u8];
+        self.store(2 + MAX_TEXT as u32, |stream| {
+            if stream.index == 0 && stream.number == 0 {
+                at = chunk::HEADER as u64 + u64::from(stream.len) + head.len() as u64;
+            }
+            stream.append_parts(&[&head, line]);
+        });
+        at
+    }
+
+    /// Notes the memory that the process has, now and then.
+    #[cold]
+    pub(super) fn sample(&mut self) {
+        if let Some(bytes) = lifecycle::resident_memory_now_and_then() {
+            self.put(DEFINITION, &encode::resident(bytes));
+        }
+    }
+}

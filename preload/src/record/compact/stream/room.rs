@@ -1,0 +1,180 @@
+//! Chunks: where one begins, and how it gets into the file.
+
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+use mtr_format::compact::chunk;
+use mtr_format::compact::decode::{Decoder, Record};
+use mtr_format::compact::op::{MAX_TEXT, TEXT};
+
+use super::super::clock;
+use super::order::{LONGEST_PERIOD, publish};
+use super::{CAPACITY, Stream, streams};
+use crate::log::{self, chunks, file};
+use crate::{lifecycle, sys};
+
+impl Stream {
+    /// Room for `len` bytes at the end of a chunk, of the next one if need be. False without a slot.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn make_room(&mut self, len: u32) -> bool {
+        if !self.has_slot() {
+            return false;
+        }
+        if sys::silence::is_silent() {
+            return self.make_room_in_memory(len);
+        }
+        if chunks::is_closed() {
+            return self.make_room_after_end();
+        }
+        if self.len + len > CAPACITY {
+            self.next_chunk();
+            self.sample();
+        }
+        self.has_slot()
+    }
+
+    /// Writes the chunk out and begins the next one.
+    pub(super) fn next_chunk(&mut self) {
+        // No signal handler runs meanwhile: one that forks would leave the child here, to go on with
+        // its parent's chunk.
+        let signals = sys::block_signals();
+        if self.has_slot() {
+            let lost = self.write_out();
+            if lost > 0 {
+                self.demand_forgetting();
+            }
+            self.begin(self.number + 1);
+            self.header_u32(chunk::LOST).store(lost, Ordering::Relaxed);
+        }
+        sys::restore_signals(signals);
+    }
+
+    /// As [`Stream::make_room`] when nothing can be written out: a full chunk stays where it is, and
+    /// the next one gets another slot. When there is none left, all that comes is lost.
+    #[cold]
+    fn make_room_in_memory(&mut self, len: u32) -> bool {
+        if self.len + len <= CAPACITY {
+            self.limit.store(CAPACITY, Ordering::Relaxed);
+            return true;
+        }
+        match chunks::take() {
+            Some(slot) => {
+                self.set_slot(slot);
+                self.begin(self.number + 1);
+            }
+            None => {
+                self.limit.store(0, Ordering::Relaxed);
+                self.slot.store(0, Ordering::Relaxed);
+            }
+        }
+        self.has_slot()
+    }
+
+    /// Begins a chunk in the slot.
+    pub(super) fn begin(&mut self, number: u32) {
+        // First, so that nobody takes old records for the new chunk's.
+        self.publish_len(0);
+        self.number = number;
+        self.stamp = clock::now_after_all().max(self.stamp);
+        publish(self.stamp);
+        (self.previous, self.address) = (0, 0);
+        (self.period, self.until_stamp) = (LONGEST_PERIOD, LONGEST_PERIOD);
+        self.header_u64(chunk::ID).store(log::id(), Ordering::Relaxed);
+        self.header_u32(chunk::STREAM).store(self.index, Ordering::Relaxed);
+        self.header_u32(chunk::NUMBER).store(number, Ordering::Relaxed);
+        self.header_u64(chunk::STAMP).store(self.stamp, Ordering::Relaxed);
+        self.header_u64(chunk::TIME).store(lifecycle::time(), Ordering::Relaxed);
+        self.header_u32(chunk::THREAD).store(self.thread, Ordering::Relaxed);
+        self.header_u32(chunk::NODES).store(self.nodes, Ordering::Relaxed);
+        self.header_u32(chunk::LOST).store(0, Ordering::Relaxed);
+        self.header_u32(chunk::FORGETS).store(self.forgets, Ordering::Relaxed);
+        let mark = u32::from_le_bytes(chunk::MARK);
+        self.header_u32(0).store(mark, Ordering::Release);
+        self.limit.store(CAPACITY, Ordering::Relaxed);
+        // Either `close` finds that limit, or its mark is seen here.
+        fence(Ordering::SeqCst);
+        if chunks::is_closed() {
+            self.limit.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the chunk out as it is now; the number of events that could not be.
+    pub(super) fn write_out(&self) -> u32 {
+        match self.has_slot() {
+            // SAFETY: the stream's own slot.
+            true => unsafe { write_out(self.records()) },
+            false => 0,
+        }
+    }
+}
+
+/// A chunk as it is now.
+///
+/// # Safety
+/// `records` are those of a slot.
+unsafe fn chunk_of<'a>(records: *mut u8) -> &'a [u8] {
+    // SAFETY: the header stands before the records, its fields at their natural alignment; both are
+    // inside of the slot. Another thread may be storing behind `len`.
+    unsafe {
+        let slot = records.sub(chunk::HEADER);
+        let len = (*slot.add(chunk::LENGTH).cast::<AtomicU32>()).load(Ordering::Acquire);
+        core::slice::from_raw_parts(slot, chunk::HEADER + len.min(CAPACITY) as usize)
+    }
+}
+
+/// Writes a chunk out as it is now; the number of events that could not be. The first of a trace has
+/// its place at the front.
+///
+/// # Safety
+/// `records` are those of a slot.
+pub(super) unsafe fn write_out(records: *mut u8) -> u32 {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { chunk_of(records) };
+    if bytes.len() == chunk::HEADER {
+        return 0;
+    }
+    let is_front = bytes.get(chunk::STREAM..chunk::NUMBER + 4) == Some(&[0; 8]);
+    let position = if is_front { 0 } else { chunks::place(bytes.len()) };
+    let Err(errno) = file::write_chunk_at(position, bytes) else { return 0 };
+    let lost = events_in(bytes.get(chunk::HEADER..).unwrap_or(&[]));
+    file::lose(lost.into(), errno);
+    file::state_loss();
+    lost
+}
+
+/// Number of events among some records.
+#[cold]
+fn events_in(records: &[u8]) -> u32 {
+    let mut decoder = Decoder::new();
+    let is_event = |record: &Record<'_>| {
+        use Record::{Alloc, Failed, Free, Realloc};
+        matches!(record, Alloc { .. } | Free { .. } | Realloc { .. } | Failed { .. })
+    };
+    core::iter::from_fn(|| decoder.next(records)).filter(is_event).count() as u32
+}
+
+/// Hands the front of the trace, as it is now, to `write`.
+#[cold]
+pub(crate) fn with_front(write: impl FnOnce(&[u8])) {
+    let front = streams().next().unwrap_or(null_mut());
+    // SAFETY: a stream that was opened stays for good.
+    if let Some(front) = unsafe { front.as_ref() }
+        && front.has_slot()
+    {
+        // SAFETY: the stream's own slot.
+        write(unsafe { chunk_of(front.records()) });
+    }
+}
+
+/// Hands the pieces of a first chunk to `push` that holds these lines, of a trace without a stream as
+/// yet.
+#[cold]
+pub(crate) fn first_chunk(id: u64, lines: &[u8], mut push: impl FnMut(&[u8])) {
+    let length = lines.chunks(MAX_TEXT).map(|piece| 2 + piece.len() as u32).sum();
+    push(&chunk::Header { id, length, ..chunk::Header::default() }.encode());
+    for piece in lines.chunks(MAX_TEXT) {
+        push(&[TEXT, piece.len() as u8]);
+        push(piece);
+    }
+}
