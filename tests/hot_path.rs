@@ -7,7 +7,7 @@ use support::*;
 
 /// Functions that take stamps. How often they are called depends on the time that passes between
 /// events: under callgrind at each, else once in 64.
-const TIMED: &str = "Stream::stamp_";
+const TIMED: &str = "::stamp_";
 
 /// Instructions in a file of callgrind's (its manual, "Callgrind Format Specification"), without those
 /// of functions that are called by the clock.
