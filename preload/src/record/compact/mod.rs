@@ -8,6 +8,7 @@ mod stack;
 mod store;
 mod stream;
 mod thread;
+mod trie;
 pub(crate) mod users;
 
 use core::ops::ControlFlow;
