@@ -45,12 +45,6 @@ impl Memory {
         *self = Memory::probing();
     }
 
-    /// Where the range begins.
-    #[inline(always)]
-    pub(super) fn low(&self) -> u64 {
-        self.low
-    }
-
     /// Where the range ends.
     #[inline(always)]
     pub(super) fn high(&self) -> u64 {

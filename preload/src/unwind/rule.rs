@@ -87,7 +87,9 @@ impl Rule {
     fn new(kind: Kind, rbp_slot: i32, offset: i32) -> Option<Rule> {
         let fits = (0..=MAX_RBP_SLOT).contains(&rbp_slot)
             && offset % 8 == 0
-            && (-MAX_OFFSET..MAX_OFFSET).contains(&(offset / 8));
+            && (-MAX_OFFSET..MAX_OFFSET).contains(&(offset / 8))
+            // What is below rsp is gone: walks need not look.
+            && (kind != Kind::Rsp || offset >= 8 * rbp_slot.max(1));
         let offset = (offset / 8) as u32 & ((1 << 21) - 1);
         fits.then_some(Rule(kind as u32 | (rbp_slot as u32) << 3 | offset << 10))
     }
@@ -184,5 +186,7 @@ mod tests {
         assert_eq!(Rule::new(Kind::Rsp, 128, 8), None);
         assert_eq!(Rule::new(Kind::Rsp, 0, 12), None);
         assert_eq!(Rule::new(Kind::Rsp, 0, 8 * MAX_OFFSET), None);
+        assert_eq!(Rule::new(Kind::Rsp, 0, 0), None);
+        assert_eq!(Rule::new(Kind::Rsp, 3, 16), None);
     }
 }

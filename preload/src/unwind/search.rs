@@ -100,7 +100,9 @@ impl<'a> Known<'a> {
 
     #[inline(always)]
     fn len(&self) -> usize {
-        (self.next as usize - self.all.as_ptr() as usize) / size_of::<StackFrame>()
+        // Else the compiler counts along in the loop of `outside_of`.
+        let next = core::hint::black_box(self.next);
+        (next as usize - self.all.as_ptr() as usize) / size_of::<StackFrame>()
     }
 
     /// Passes frames that are inside of `rsp`, and returns the next one.
@@ -144,6 +146,9 @@ impl Search {
         start: &Registers,
         rules: Rules,
     ) -> Result<(usize, usize), Option<Search>> {
+        if !start.rsp.is_multiple_of(8) {
+            return Err(Some(Search::new(start, known)));
+        }
         // SAFETY: the thread runs on this stack, above whose rsp everything is readable.
         let memory = unsafe { Memory::direct(start.rsp, last.high()) };
         let mut known = Known::of(&last.frames, known);

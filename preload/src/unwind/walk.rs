@@ -113,7 +113,7 @@ impl Position {
     /// The frame that called this one, if a plain rule and readable memory suffice to say.
     #[inline(always)]
     fn caller(self, rule: Rule) -> Option<Position> {
-        if self.rsp < self.memory.low() {
+        if !self.memory.holds(self.rsp) {
             return None;
         }
         let (pc, rsp, rbp) = plain_caller(self.rsp, self.rbp, rule, &self.memory)?;
@@ -127,7 +127,7 @@ impl Position {
 }
 
 /// PC, rsp and rbp of the caller of a frame, if a plain rule and words of `memory` suffice to say.
-/// `rsp` is not below `memory`.
+/// `memory` holds `rsp`.
 #[inline(always)]
 pub(super) fn plain_caller(
     rsp: u64,
@@ -135,27 +135,31 @@ pub(super) fn plain_caller(
     rule: Rule,
     memory: &Memory,
 ) -> Option<(u64, u64, u64)> {
-    let base = match rule.kind() {
-        Kind::Rsp => rsp,
-        Kind::Rbp => rbp,
+    let below = rule.rbp_below_cfa();
+    let cfa = match rule.kind() {
+        // Such a rule has the return address, and rbp if it is saved, at rsp or above.
+        Kind::Rsp => rsp.wrapping_add(rule.offset()),
+        Kind::Rbp => {
+            let cfa = rbp.wrapping_add(rule.offset());
+            let slot = cfa.wrapping_sub(8);
+            if slot < rsp || !rbp.is_multiple_of(8) || cfa - rsp < below {
+                return None;
+            }
+            cfa
+        }
         _ => return None,
     };
-    let cfa = base.wrapping_add(rule.offset());
     let slot = cfa.wrapping_sub(8);
-    if slot < rsp || slot >= memory.high() || !base.is_multiple_of(8) {
+    if slot >= memory.high() {
         return None;
-    }
-    let below = rule.rbp_below_cfa();
-    let mut caller_rbp = rbp;
-    if below != 0 {
-        if cfa - rsp < below {
-            return None;
-        }
-        // SAFETY: at most `slot`, at least `rsp`, a multiple of 8.
-        caller_rbp = unsafe { memory.word_unchecked(cfa.wrapping_sub(below)) };
     }
     // SAFETY: at least `rsp`, below `high`, a multiple of 8.
     let pc = unsafe { memory.word_unchecked(slot) };
+    let caller_rbp = match below {
+        0 => rbp,
+        // SAFETY: as above.
+        _ => unsafe { memory.word_unchecked(cfa.wrapping_sub(below)) },
+    };
     Some((pc, cfa, caller_rbp))
 }
 
