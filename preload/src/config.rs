@@ -83,6 +83,12 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
+/// The environment as it is now.
+pub(crate) fn environment() -> *const *const c_char {
+    // SAFETY: libc's variable; who changes it while it is read does so to libc's own functions too.
+    unsafe { (&raw const environ).read() }
+}
+
 /// The value of an environment variable.
 pub(crate) fn variable(name: &[u8]) -> Option<&'static [u8]> {
     // SAFETY: `environ` is a list of C strings that ends with NULL, or NULL before libc is ready.

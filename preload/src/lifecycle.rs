@@ -54,6 +54,11 @@ pub(crate) fn has_log() -> bool {
     !HOT.is_new() && PHASE.load(Ordering::Acquire) == RUNNING
 }
 
+/// Whether this process is traced, or the child of one that is.
+pub(crate) fn is_traced() -> bool {
+    PHASE.load(Ordering::Acquire) == RUNNING && !sys::silence::is_silent()
+}
+
 /// Whether the log is this process's, and not that of the parent whose memory a vfork child is in.
 pub(crate) fn is_own_log() -> bool {
     PID.load(Ordering::Relaxed) == sys::getpid()
@@ -107,6 +112,7 @@ fn start_first() -> Option<bool> {
     }
     crate::hooks::configure();
     crate::dlclose::start();
+    crate::starts::start();
     let config = config::get();
     let is_child = config.run_pid != 0 && config.run_pid != sys::getppid();
     if (is_child || config.is_child) && !config.trace_children {
@@ -243,6 +249,29 @@ pub(crate) fn switch(on: bool) {
     WAS_ON.store(on, Ordering::Relaxed);
 }
 
+/// Writes how many children were not traced, if there are any.
+pub(crate) fn state_untraced() {
+    let counts = untraced::counted();
+    if counts == untraced::Counts::default() {
+        return;
+    }
+    let Some(mut line) = Scratch::<64>::new() else { return };
+    line.push(b"# untraced ");
+    line.push_decimal(counts.children.into());
+    line.push(b" ");
+    line.push_decimal(counts.errno as u64);
+    line.push(b" ");
+    line.push_decimal(counts.programs.into());
+    log::write_comment(line.as_bytes());
+}
+
+/// To be called before the process ends without exit().
+pub(crate) fn before_exit() {
+    if has_log() && is_own_log() && !sys::silence::is_silent() {
+        state_untraced();
+    }
+}
+
 /// The last thing that exit() does: the log becomes whole without its tail. Threads that are still
 /// running go on recording, straight to the file.
 extern "C" fn finish(_: *mut c_void) {
@@ -251,15 +280,7 @@ extern "C" fn finish(_: *mut c_void) {
     if !has_log() || !is_silent && !is_own_log() {
         return;
     }
-    if let (children @ 1.., errno) = untraced::counted()
-        && let Some(mut line) = Scratch::<64>::new()
-    {
-        line.push(b"# untraced ");
-        line.push_decimal(children.into());
-        line.push(b" ");
-        line.push_decimal(errno as u64);
-        log::write_comment(line.as_bytes());
-    }
+    state_untraced();
     #[cfg(feature = "verify-stacks")]
     crate::unwind::verify::report();
     const LAST_LINE: &[u8] = b"# exit";
