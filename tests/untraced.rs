@@ -1,5 +1,5 @@
-//! Programs that are started without libmtr.so in their environment: they run as without us, and are
-//! counted.
+//! Programs that cannot be traced because they are started without libmtr.so in their environment, or
+//! where no log can be made: they run as without us, say nothing, and are counted where that is possible.
 
 mod support;
 
@@ -93,4 +93,44 @@ fn a_child_that_becomes_an_untraced_program_is_counted_by_its_parent() {
     let report = Report::of_mtr_run(&output).without_faults();
     let expected = "1 program was started untraced: LD_PRELOAD was taken out";
     assert!(said(&report).contains(expected), "{}", report.description());
+}
+
+/// A folder for logs in which those of `true` cannot be made, and the name of logs there.
+fn no_log_of_true(folder: &Folder) -> std::path::PathBuf {
+    let logs = folder.join("logs");
+    std::fs::create_dir_all(logs.join("true")).unwrap();
+    logs.join("%e")
+}
+
+#[test]
+fn a_program_that_a_traced_one_starts_does_not_complain() {
+    let folder = Folder::new("silent");
+    let output = no_log_of_true(&folder);
+    let run = |program: &str, arguments: &[&str]| {
+        let traced = Traced::new(&folder, program).args(arguments);
+        let run = traced.env("MTR_OUTPUT", &output).run().succeeded();
+        String::from_utf8_lossy(&run.output.stderr).into_owned()
+    };
+    let first = run("true", &[]);
+    assert!(first.contains("/logs/true: it is a folder; the program runs untraced"), "{first}");
+    assert_eq!(first.lines().count(), 1, "{first}");
+    assert_eq!(run("/bin/sh", &["-c", "true; /bin/true; /bin/true & wait"]), "");
+}
+
+#[test]
+fn under_mtr_run_only_its_own_program_complains() {
+    let folder = Folder::new("silent-run");
+    let output = no_log_of_true(&folder);
+    let run = |arguments: &[&str]| {
+        let mut command = mtr_run(folder.path());
+        command.arg("--report-file=report").arg("-o").arg(&output).args(arguments);
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let first = run(&["true"]);
+    assert!(first.contains("/logs/true: it is a folder; the program runs untraced"), "{first}");
+    // Programs of others and the process itself, below it or not: a daemon's parent is not traced.
+    for script in ["/bin/true; :", "exec /bin/true", "(setsid /bin/true &); exec /bin/true"] {
+        assert_eq!(run(&["/bin/sh", "-c", script]), "", "{script}");
+    }
 }

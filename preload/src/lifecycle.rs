@@ -1,8 +1,9 @@
 //! From the first event of a process to its last: start, fork, mtrace() and muntrace(), exit.
 
-use core::ffi::{CStr, c_int, c_void};
+use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use crate::complain::{complain, describe};
 use crate::config::{self, Start};
 use crate::global::{Path, Scratch};
 use crate::hot::{HOT, State, single_threaded};
@@ -361,32 +362,3 @@ extern "C" fn constructor() {
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = constructor;
-
-/// One line on the program's stderr before it runs, for what would otherwise go unnoticed.
-fn complain(parts: &[&[u8]]) {
-    let Some(mut line) = Scratch::<8192>::new() else { return };
-    line.push(b"mtr: ");
-    parts.iter().for_each(|part| line.push(part));
-    line.push(b"; the program runs untraced\n");
-    let _ = sys::write(2, line.as_bytes());
-}
-
-/// strerror(3) for what can happen here; libc's own may allocate.
-fn describe(errno: i32) -> &'static [u8] {
-    let text: &CStr = match errno {
-        libc::EACCES | libc::EPERM => c"Permission denied",
-        libc::ENOENT => c"No such file or directory",
-        libc::ENOTDIR => c"Not a directory",
-        libc::EISDIR => c"Is a directory",
-        libc::ENOSPC => c"No space left on device",
-        libc::EDQUOT => c"Disk quota exceeded",
-        libc::EROFS => c"Read-only file system",
-        libc::EMFILE | libc::ENFILE => c"Too many open files",
-        libc::ENAMETOOLONG => c"File name too long",
-        libc::ELOOP => c"Too many levels of symbolic links",
-        libc::ENOMEM => c"Cannot allocate memory",
-        libc::EFBIG => c"File too large",
-        _ => c"Input/output error",
-    };
-    text.to_bytes()
-}
