@@ -37,6 +37,7 @@ LIST
 )" "$(nm -D --undefined-only $library | awk '{print $NF}' | LC_ALL=C sort)"
 
 same "exported symbols" "$(cat <<'LIST'
+_Exit
 _ZdaPv
 _ZdaPvRKSt9nothrow_t
 _ZdaPvSt11align_val_t
@@ -57,10 +58,20 @@ _Znwm
 _ZnwmRKSt9nothrow_t
 _ZnwmSt11align_val_t
 _ZnwmSt11align_val_tRKSt9nothrow_t
+_exit
 aligned_alloc
 calloc
 cfree
 dlclose
+execl
+execle
+execlp
+execv
+execve
+execveat
+execvp
+execvpe
+fexecve
 free
 free_aligned_sized
 free_sized
@@ -69,12 +80,16 @@ malloc_usable_size
 memalign
 mtrace
 muntrace
+popen
 posix_memalign
+posix_spawn
+posix_spawnp
 prctl
 pvalloc
 realloc
 reallocarray
 syscall
+system
 valloc
 LIST
 )" "$(nm -D --defined-only $library | awk '{print $NF}' | LC_ALL=C sort)"

@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) keep_free: Option<u64>,
     /// `MTR_RUN_PID`: the mtr-run whose direct child this may be; 0 for none.
     pub(crate) run_pid: i32,
+    /// This is not the first program that this mtr-run has started ([`mark_run`]).
+    pub(crate) is_later_image: bool,
     /// `MTR_SESSION`: the run of mtr-run, empty without one.
     pub(crate) session: Text<32>,
     /// argv[0].
@@ -68,6 +70,7 @@ static CONFIG: Global<Config> = Global::new(Config {
     max_trace_size: u64::MAX,
     keep_free: None,
     run_pid: 0,
+    is_later_image: false,
     session: Text::EMPTY,
     program_name: Path::EMPTY,
     directory: Path::EMPTY,
@@ -81,6 +84,12 @@ pub(crate) fn get() -> &'static Config {
 
 unsafe extern "C" {
     static environ: *const *const c_char;
+}
+
+/// The environment as it is now.
+pub(crate) fn environment() -> *const *const c_char {
+    // SAFETY: libc's variable; who changes it while it is read does so to libc's own functions too.
+    unsafe { (&raw const environ).read() }
 }
 
 /// The value of an environment variable.
@@ -101,8 +110,11 @@ pub(crate) fn variable(name: &[u8]) -> Option<&'static [u8]> {
 
 /// What [`mark_children`] puts in place of `MTR_TRACE_CHILDREN=no`.
 static MARK: Global<Text<80>> = Global::new(Text::EMPTY);
+/// What [`mark_run`] puts in place of `MTR_RUN_PID=PID`.
+static RUN_MARK: Global<Text<80>> = Global::new(Text::EMPTY);
 
 const TRACE_CHILDREN: &[u8] = b"MTR_TRACE_CHILDREN";
+const RUN_PID: &[u8] = b"MTR_RUN_PID";
 
 /// Names this process in the environment as the one that is traced, so that its children by exec know
 /// that they are not: `MTR_TRACE_CHILDREN=no` becomes `MTR_TRACE_CHILDREN=no:PID:TICKS`. It is the
@@ -119,14 +131,39 @@ pub(crate) unsafe fn mark_children(this: Process) {
     mark.push_decimal(this.pid as u64);
     mark.push(b":");
     mark.push_decimal(this.ticks);
-    // SAFETY: as in `variable`; nobody else changes the environment before the program runs. The
-    // text stays for good.
+    // SAFETY: the caller's promise.
+    unsafe { replace(TRACE_CHILDREN, mark.as_c_str()) }
+}
+
+/// Tells the programs that this one starts or becomes that they are not the first of their mtr-run:
+/// `MTR_RUN_PID=PID` becomes `MTR_RUN_PID=PID:later`. The variable is ours.
+///
+/// # Safety
+/// The caller is the thread that starts the log.
+unsafe fn mark_run(run_pid: i32) {
+    // SAFETY: the caller's promise.
+    let mark = unsafe { RUN_MARK.get_mut() };
+    mark.clear();
+    mark.push(RUN_PID);
+    mark.push(b"=");
+    mark.push_decimal(run_pid as u64);
+    mark.push(b":later");
+    // SAFETY: the caller's promise.
+    unsafe { replace(RUN_PID, mark.as_c_str()) }
+}
+
+/// Puts `text` in the place of a variable that is set.
+///
+/// # Safety
+/// The caller is the thread that starts the log.
+unsafe fn replace(name: &[u8], text: &'static CStr) {
+    // SAFETY: as in `variable`; nobody else changes the environment before the program runs.
     unsafe {
         let mut entry = environ.cast_mut();
-        while let Some(text) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
-            let rest = text.to_bytes().strip_prefix(TRACE_CHILDREN);
+        while let Some(old) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
+            let rest = old.to_bytes().strip_prefix(name);
             if rest.is_some_and(|rest| rest.first() == Some(&b'=')) {
-                *entry = mark.as_c_str().as_ptr();
+                *entry = text.as_ptr();
             }
             entry = entry.add(1);
         }
@@ -156,6 +193,13 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         }
     }
     let set = |name: &[u8]| variable(name).filter(|value| !value.is_empty());
+    if let Some(run) = set(RUN_PID) {
+        let mut values = run.split(|byte| *byte == b':');
+        config.run_pid = values.next().and_then(parse).unwrap_or(0) as i32;
+        config.is_later_image = values.next().is_some();
+        // SAFETY: the caller's promise.
+        unsafe { mark_run(config.run_pid) };
+    }
     config.is_compact = match set(b"MTR_TRACE_FORMAT") {
         None | Some(b"mtrace") => false,
         Some(b"compact") => true,
@@ -215,7 +259,6 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         Some(Some(size)) => Some(size),
         Some(None) => return Err(c"MTR_KEEP_FREE must be a number, or one with K, M or G"),
     };
-    config.run_pid = set(b"MTR_RUN_PID").and_then(parse).unwrap_or(0) as i32;
     config.session.push(set(b"MTR_SESSION").unwrap_or(&[]));
     Ok(())
 }

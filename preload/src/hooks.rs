@@ -34,6 +34,8 @@ hook!(malloc_usable_size, 1, malloc_usable_size_body);
 hook!(mtrace, 0, mtrace_body);
 hook!(muntrace, 0, muntrace_body);
 hook!(dlclose, 1, dlclose_body);
+hook!(_exit, 1, exit_body);
+hook!(_Exit, 1, exit_body);
 
 // Name, index in operators.rs, the body of those that are free.
 delete_hook!(_ZdlPv, 0, delete_body);
@@ -246,4 +248,10 @@ extern "C" fn dlclose_body(handle: Ptr, _return_address: usize) -> c_int {
         // SAFETY: see malloc_body.
         unsafe { real::dlclose()(handle) }
     })
+}
+
+extern "C" fn exit_body(status: c_int, _return_address: usize) {
+    lifecycle::before_exit();
+    // SAFETY: see malloc_body.
+    unsafe { real::_exit()(status) }
 }

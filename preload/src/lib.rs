@@ -32,7 +32,9 @@ mod seccomp; // programs that forbid system calls
 mod dlclose; // what becomes of it when the module goes
 mod lifecycle; // start, fork, exit
 mod untraced; // children without a trace
+mod starts; // programs that are started without us
 mod hot; // the state that every hook touches
+mod complain; // a line on stderr
 mod config; // MTR_* variables
 mod global; // statics and texts without allocation
 mod sys; // system calls

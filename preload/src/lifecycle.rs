@@ -1,8 +1,9 @@
 //! From the first event of a process to its last: start, fork, mtrace() and muntrace(), exit.
 
-use core::ffi::{CStr, c_int, c_void};
+use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use crate::complain::{complain, describe};
 use crate::config::{self, Start};
 use crate::global::{Path, Scratch};
 use crate::hot::{HOT, State, single_threaded};
@@ -52,6 +53,11 @@ fn recording() -> State {
 /// Whether this process has a log, recording or not.
 pub(crate) fn has_log() -> bool {
     !HOT.is_new() && PHASE.load(Ordering::Acquire) == RUNNING
+}
+
+/// Whether this process is traced, or the child of one that is.
+pub(crate) fn is_traced() -> bool {
+    PHASE.load(Ordering::Acquire) == RUNNING && !sys::silence::is_silent()
 }
 
 /// Whether the log is this process's, and not that of the parent whose memory a vfork child is in.
@@ -107,6 +113,7 @@ fn start_first() -> Option<bool> {
     }
     crate::hooks::configure();
     crate::dlclose::start();
+    crate::starts::start();
     let config = config::get();
     let is_child = config.run_pid != 0 && config.run_pid != sys::getppid();
     if (is_child || config.is_child) && !config.trace_children {
@@ -243,6 +250,29 @@ pub(crate) fn switch(on: bool) {
     WAS_ON.store(on, Ordering::Relaxed);
 }
 
+/// Writes how many children were not traced, if there are any.
+pub(crate) fn state_untraced() {
+    let counts = untraced::counted();
+    if counts == untraced::Counts::default() {
+        return;
+    }
+    let Some(mut line) = Scratch::<64>::new() else { return };
+    line.push(b"# untraced ");
+    line.push_decimal(counts.children.into());
+    line.push(b" ");
+    line.push_decimal(counts.errno as u64);
+    line.push(b" ");
+    line.push_decimal(counts.programs.into());
+    log::write_comment(line.as_bytes());
+}
+
+/// To be called before the process ends without exit().
+pub(crate) fn before_exit() {
+    if has_log() && is_own_log() && !sys::silence::is_silent() {
+        state_untraced();
+    }
+}
+
 /// The last thing that exit() does: the log becomes whole without its tail. Threads that are still
 /// running go on recording, straight to the file.
 extern "C" fn finish(_: *mut c_void) {
@@ -251,15 +281,7 @@ extern "C" fn finish(_: *mut c_void) {
     if !has_log() || !is_silent && !is_own_log() {
         return;
     }
-    if let (children @ 1.., errno) = untraced::counted()
-        && let Some(mut line) = Scratch::<64>::new()
-    {
-        line.push(b"# untraced ");
-        line.push_decimal(children.into());
-        line.push(b" ");
-        line.push_decimal(errno as u64);
-        log::write_comment(line.as_bytes());
-    }
+    state_untraced();
     #[cfg(feature = "verify-stacks")]
     crate::unwind::verify::report();
     const LAST_LINE: &[u8] = b"# exit";
@@ -340,32 +362,3 @@ extern "C" fn constructor() {
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = constructor;
-
-/// One line on the program's stderr before it runs, for what would otherwise go unnoticed.
-fn complain(parts: &[&[u8]]) {
-    let Some(mut line) = Scratch::<8192>::new() else { return };
-    line.push(b"mtr: ");
-    parts.iter().for_each(|part| line.push(part));
-    line.push(b"; the program runs untraced\n");
-    let _ = sys::write(2, line.as_bytes());
-}
-
-/// strerror(3) for what can happen here; libc's own may allocate.
-fn describe(errno: i32) -> &'static [u8] {
-    let text: &CStr = match errno {
-        libc::EACCES | libc::EPERM => c"Permission denied",
-        libc::ENOENT => c"No such file or directory",
-        libc::ENOTDIR => c"Not a directory",
-        libc::EISDIR => c"Is a directory",
-        libc::ENOSPC => c"No space left on device",
-        libc::EDQUOT => c"Disk quota exceeded",
-        libc::EROFS => c"Read-only file system",
-        libc::EMFILE | libc::ENFILE => c"Too many open files",
-        libc::ENAMETOOLONG => c"File name too long",
-        libc::ELOOP => c"Too many levels of symbolic links",
-        libc::ENOMEM => c"Cannot allocate memory",
-        libc::EFBIG => c"File too large",
-        _ => c"Input/output error",
-    };
-    text.to_bytes()
-}

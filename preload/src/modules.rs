@@ -16,10 +16,10 @@ use crate::sites::{Buffer, MAX_TEXT};
 use crate::{config, log};
 
 pub(crate) use elf::{LinkMap, segment_at};
-pub(crate) use map::{is_known, start, sweep};
+pub(crate) use map::{are_traced, is_known, start, sweep};
 pub(crate) use scope::{
     defines, export_before_us, export_of_module_at, is_cpp_runtime, is_own, next_export, others,
-    withdraw,
+    own_name, withdraw,
 };
 
 /// Result of `_dl_find_object` (dlfcn.h, glibc 2.35).

@@ -4,12 +4,14 @@
 //! linked, when the first hook is called. Until then, and for what dlsym itself allocates, there is
 //! a small arena whose blocks are never freed.
 
-use core::ffi::{CStr, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod arena;
 
 type Ptr = *mut c_void;
+type Text = *const c_char;
+type List = *const Text;
 
 macro_rules! real_functions {
     ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?, else $bootstrap:expr;)*) => {
@@ -52,10 +54,45 @@ real_functions! {
     pvalloc: fn(usize) -> Ptr, else arena::valloc;
     malloc_usable_size: fn(Ptr) -> usize, else arena::usable_size;
     dlclose: fn(Ptr) -> c_int, else dlclose_of_nothing;
+    execve: fn(Text, List, List) -> c_int, else missing();
+    execv: fn(Text, List) -> c_int, else missing();
+    execvp: fn(Text, List) -> c_int, else missing();
+    execvpe: fn(Text, List, List) -> c_int, else missing();
+    fexecve: fn(c_int, List, List) -> c_int, else missing();
+    execveat: fn(c_int, Text, List, List, c_int) -> c_int, else missing();
+    posix_spawn: fn(*mut c_int, Text, *const c_void, *const c_void, List, List) -> c_int, else missing();
+    posix_spawnp: fn(*mut c_int, Text, *const c_void, *const c_void, List, List) -> c_int, else missing();
+    system: fn(Text) -> c_int, else missing();
+    popen: fn(Text, Text) -> Ptr, else no_stream;
+    _exit: fn(c_int), else exit_at_once;
 }
 
 unsafe extern "C" fn dlclose_of_nothing(_: Ptr) -> c_int {
     -1
+}
+
+unsafe extern "C" fn no_stream(_: Text, _: Text) -> Ptr {
+    missing_function();
+    core::ptr::null_mut()
+}
+
+unsafe extern "C" fn exit_at_once(status: c_int) {
+    crate::sys::exit(status)
+}
+
+extern "C" fn missing_function() -> c_int {
+    // SAFETY: errno of this thread.
+    unsafe { *libc::__errno_location() = libc::ENOSYS };
+    -1
+}
+
+/// In place of a function that starts a program, which nobody calls while libc is being set up.
+fn missing<Function: Copy>() -> Function {
+    const { assert!(size_of::<Function>() == size_of::<usize>()) };
+    let function = missing_function as *const ();
+    // SAFETY: the type is that of a C function that returns an int; one that ignores its arguments
+    // can stand in for it.
+    unsafe { core::mem::transmute_copy(&function) }
 }
 
 /// Finds the real function of a name, which ends with a NUL.

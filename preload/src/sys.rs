@@ -39,6 +39,11 @@ pub(crate) fn getpid() -> i32 {
     call!(SYS_getpid).unwrap_or(0) as i32
 }
 
+/// Ends the process.
+pub(crate) fn exit(status: i32) {
+    let _ = call!(SYS_exit_group, status);
+}
+
 pub(crate) fn getppid() -> i32 {
     call!(SYS_getppid).unwrap_or(0) as i32
 }

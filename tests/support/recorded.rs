@@ -72,6 +72,15 @@ impl Recorded {
         }
     }
 
+    /// The command line.
+    #[track_caller]
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        match self {
+            Recorded::Text(log) => log.note("arguments"),
+            Recorded::Compact(trace) => trace.note("arguments"),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn is_sound(&self) -> &Self {
         match self {

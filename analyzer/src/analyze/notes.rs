@@ -114,6 +114,23 @@ pub(super) fn of(
             counted(children, "child", "children"),
         ));
     }
+    if let programs @ 1.. = log.untraced_programs {
+        notes.push(format!(
+            "{} started untraced: LD_PRELOAD was taken out of the environment.",
+            counted(programs, "program was", "programs were"),
+        ));
+    }
+    if let Some(program) = &log.left_for {
+        let name = if program.as_os_str().is_empty() {
+            "another program".into()
+        } else {
+            program.display().to_string()
+        };
+        notes.push(format!(
+            "The process went on untraced: it executed {name} with LD_PRELOAD taken out of the \
+             environment.",
+        ));
+    }
     if damage.torn > 0 {
         notes.push(format!(
             "{} only in part and not counted.",

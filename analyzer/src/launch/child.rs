@@ -5,6 +5,9 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::witness::Witness;
 
 /// Signals that ask a program to end. They are meant for the traced program, not for us.
 const PASSED_ON: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
@@ -38,10 +41,16 @@ static REMEMBER: extern "C" fn() = remember;
 /// process of the foreground group.
 const SI_KERNEL: libc::c_int = 0x80;
 
+/// How long a wait for a signal takes: a thread that does not block SIGCHLD may be given it in our
+/// place, and drop it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// A program that was started, and the signals that we wait for meanwhile.
 pub struct Running {
     child: Child,
     signals: libc::sigset_t,
+    /// `None` where there is none, or it does not answer.
+    witness: Option<Witness>,
 }
 
 /// Starts `command` with the signal mask, the dispositions and the standard descriptors that we were
@@ -74,7 +83,10 @@ pub fn start(mut command: Command) -> io::Result<Running> {
     };
     // SAFETY: `restore` allocates nothing, takes no lock and cannot panic.
     unsafe { command.pre_exec(restore) };
-    Ok(Running { child: command.spawn()?, signals })
+    let child = command.spawn()?;
+    // A signal to the group that comes between the two reaches the program twice. Of one that came
+    // before the program and after the witness, nobody would know that it has to be passed on.
+    Ok(Running { child, signals, witness: Witness::start() })
 }
 
 impl Running {
@@ -89,24 +101,53 @@ impl Running {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-            // A thread that does not block SIGCHLD may be given it in our place, and drop it.
-            let patience = libc::timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-            // SAFETY: the set and the time are live, and `info` is storage for one siginfo_t.
-            let signal = unsafe { libc::sigtimedwait(&self.signals, info.as_mut_ptr(), &patience) };
-            if !PASSED_ON.contains(&signal) {
-                continue;
+            match take(&self.signals, PATIENCE) {
+                Some(info) if PASSED_ON.contains(&info.si_signo) => {
+                    self.settle(info.si_signo, Some(info));
+                }
+                Some(_) => {}
+                // What was sent to the witness and not to us must not be taken for another signal.
+                None => PASSED_ON.into_iter().for_each(|signal| self.settle(signal, None)),
             }
-            // SAFETY: sigwaitinfo has filled it; all zeros is valid besides.
-            let info = unsafe { info.assume_init() };
-            if info.si_code == SI_KERNEL && self.is_in_our_group() {
-                continue;
+        }
+    }
+
+    /// Passes `signal` on if we were sent it and the program was not. `info` is what we have of it.
+    ///
+    /// Several signals of a kind become one while they are pending, for us and for the witness at
+    /// different moments. So both are asked in turn until neither has any: then each that was sent
+    /// to the group is gone from both. One that was sent to us alone in these microseconds is one
+    /// with that of the group.
+    fn settle(&mut self, signal: libc::c_int, mut info: Option<libc::siginfo_t>) {
+        /// Signals may come as fast as they are taken.
+        const MOST: usize = 16;
+        let mut only = empty_set();
+        // SAFETY: a live set and a signal that exists.
+        unsafe { libc::sigaddset(&mut only, signal) };
+        let mut was_for_group = false;
+        for _ in 0..MOST {
+            let Some(witness) = &mut self.witness else { break };
+            let Some(was_sent) = witness.was_sent(signal) else {
+                self.witness = None;
+                break;
+            };
+            was_for_group |= was_sent;
+            let another = take(&only, Duration::ZERO);
+            if !was_sent && another.is_none() {
+                break;
             }
-            // What the program sends to its parent, or to its group and so to itself, is not for it.
-            // SAFETY: a signal that a process has sent has this field.
-            if info.si_code == libc::SI_USER && unsafe { info.si_pid() } as u32 == self.pid() {
-                continue;
-            }
+            info = info.or(another);
+        }
+        let Some(info) = info else { return };
+        if self.witness.is_none() {
+            was_for_group |= info.si_code == SI_KERNEL;
+        }
+        // What the program sends to its parent, or to its group and so to itself, is not for it.
+        // SAFETY: a signal that a process has sent has this field.
+        let is_its_own =
+            info.si_code == libc::SI_USER && unsafe { info.si_pid() } as u32 == self.pid();
+        let has_it = is_its_own || was_for_group && self.is_in_our_group();
+        if !has_it {
             // SAFETY: the child has not been waited for, so the process ID is its own still.
             unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
         }
@@ -118,7 +159,20 @@ impl Running {
     }
 }
 
-fn empty_set() -> libc::sigset_t {
+/// Takes a pending signal of `set`, which is blocked; waits for one no longer than `patience`.
+pub(super) fn take(set: &libc::sigset_t, patience: Duration) -> Option<libc::siginfo_t> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let patience = libc::timespec {
+        tv_sec: patience.as_secs() as libc::time_t,
+        tv_nsec: patience.subsec_nanos().into(),
+    };
+    // SAFETY: the set and the time are live, and `info` is storage for one siginfo_t.
+    let signal = unsafe { libc::sigtimedwait(set, info.as_mut_ptr(), &patience) };
+    // SAFETY: sigtimedwait has filled it; all zeros is valid besides.
+    (signal > 0).then(|| unsafe { info.assume_init() })
+}
+
+pub(super) fn empty_set() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set that it is given.
     unsafe {

@@ -5,4 +5,5 @@ mod sanitizer; // was it built with one
 pub mod library; // libmtr.so, unpacked
 pub mod output; // where the traces go
 pub mod child; // start it, pass signals on, wait for it
+mod witness; // was a signal for the whole group
 pub mod session; // the traces of this run

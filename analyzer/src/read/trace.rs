@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mtr_format::compact::chunk;
 use mtr_format::compact::decode::Request;
@@ -12,7 +12,7 @@ use mtr_format::text::decode::Op;
 use mtr_format::text::meta::Meta;
 
 use super::compact::{self, Bytes, Chunks};
-use super::header::Header;
+use super::header::{Header, path};
 use super::source::Source;
 use super::tail::{self, Beside, Slots};
 use super::{CallSites, SiteId, front, lines, mtrace_text};
@@ -134,6 +134,10 @@ pub struct Log {
     pub exited: bool,
     /// Children made by fork that could not be traced, and why the first was not.
     pub untraced: (u64, i32),
+    /// Programs that it started without libmtr.so.
+    pub untraced_programs: u64,
+    /// The program that it became by exec, without libmtr.so.
+    pub left_for: Option<PathBuf>,
     /// The process was running when the log was opened.
     pub running: bool,
     /// A tail lies beside it: the process runs, or did not end normally.
@@ -323,7 +327,12 @@ impl Log {
                 self.damage.lost_errno = errno as i32;
                 self.damage.lost_since = since.filter(|_| records > 0);
             }
-            Meta::Untraced { children, errno } => self.untraced = (children, errno as i32),
+            Meta::Untraced { children, errno, programs } => {
+                self.untraced = (children, errno as i32);
+                self.untraced_programs = programs;
+            }
+            Meta::Left(name) => self.left_for = Some(path(name)),
+            Meta::Stayed => self.left_for = None,
             Meta::Exit => self.exited = true,
             _ => {}
         }

@@ -78,13 +78,19 @@ pub enum Meta<'a> {
         /// Nanoseconds from the start of the log to the first of them.
         since: Option<u64>,
     },
-    /// `# untraced CHILDREN ERRNO`.
+    /// `# untraced CHILDREN ERRNO PROGRAMS`.
     Untraced {
         /// Children made by fork that have no trace.
         children: u64,
         /// Why the first has none.
         errno: u64,
+        /// Programs that were started without the library.
+        programs: u64,
     },
+    /// `# left PATH`: the process executes this program, without the library.
+    Left(&'a [u8]),
+    /// `# stayed`: it has failed to.
+    Stayed,
     /// `# exit`.
     Exit,
     /// A comment, or a line of a newer version.
@@ -130,6 +136,8 @@ impl<'a> Meta<'a> {
             b"unload" => unload(&mut values).ok_or("\"# unload START END\""),
             b"lost" => lost(&mut values).ok_or("\"# lost RECORDS ERRNO\""),
             b"untraced" => untraced(&mut values).ok_or("\"# untraced CHILDREN ERRNO\""),
+            b"left" => Ok(Meta::Left(values.rest)),
+            b"stayed" => Ok(Meta::Stayed),
             b"exit" => Ok(Meta::Exit),
             _ => Ok(Meta::Unknown),
         }
@@ -169,7 +177,9 @@ fn unload<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
 }
 
 fn untraced<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
-    Some(Meta::Untraced { children: values.number()?, errno: values.number()? })
+    let (children, errno) = (values.number()?, values.number()?);
+    // Older logs do not count them.
+    Some(Meta::Untraced { children, errno, programs: values.number().unwrap_or(0) })
 }
 
 fn lost<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
@@ -224,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 17] = [
+        let lines: [(&str, Meta<'_>); 20] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),
@@ -256,7 +266,10 @@ mod tests {
                 "# lost 00000000000000000017 00028 00000000000000000900",
                 Meta::Lost { records: 17, errno: 28, since: Some(900) },
             ),
-            ("# untraced 2 13", Meta::Untraced { children: 2, errno: 13 }),
+            ("# untraced 2 13", Meta::Untraced { children: 2, errno: 13, programs: 0 }),
+            ("# untraced 0 0 7", Meta::Untraced { children: 0, errno: 0, programs: 7 }),
+            ("# left /bin/ls", Meta::Left(b"/bin/ls")),
+            ("# stayed", Meta::Stayed),
             ("# exit", Meta::Exit),
         ];
         for (line, meta) in lines {

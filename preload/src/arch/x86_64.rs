@@ -4,6 +4,9 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
+mod starts; // hooks of the functions that start programs
+pub(crate) use starts::{hook_with_list, hook_with_result};
+
 /// Exports `$name`, which passes its first `$count` arguments and its return address on to `$body`.
 ///
 /// Stable Rust cannot read the return address of the function it is in; at the first instruction of
@@ -21,6 +24,7 @@ macro_rules! hook {
         /// place.
         #[cfg_attr(not(test), unsafe(no_mangle))]
         #[unsafe(naked)]
+        #[allow(non_snake_case)] // the names are those of the C library
         pub(crate) unsafe extern "C" fn $name() {
             core::arch::naked_asm!(
                 "endbr64",

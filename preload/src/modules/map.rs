@@ -1,5 +1,6 @@
 //! Which modules the log already speaks of.
 
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::{LinkMap, Module, find};
@@ -88,10 +89,39 @@ pub(crate) fn sweep() -> bool {
 /// where the loader's name is relative to a folder that is no longer the current one.
 #[inline(never)] // its buffer would be on the stack while the line is written
 pub(super) fn push_path<const N: usize>(start: usize, out: &mut Text<N>) -> bool {
-    let Some(mut line) = Scratch::<{ libc::PATH_MAX as usize + 128 }>::new() else { return false };
-    let Ok(fd) = sys::openat(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) else {
+    find_mapping(c"/proc/self/maps", |line| {
+        let path = path_of_mapping(line, Some(start));
+        path.map(|path| out.push_escaped(path)).is_some()
+    })
+}
+
+/// Whether libmtr.so is mapped in a process. False where nobody can tell.
+#[cold]
+pub(crate) fn are_traced(pid: i32) -> bool {
+    let (Some(mut own), Some(mut escaped)) = (
+        Scratch::<{ libc::PATH_MAX as usize }>::new(),
+        Scratch::<{ libc::PATH_MAX as usize }>::new(),
+    ) else {
         return false;
     };
+    let mut maps = Text::<32>::EMPTY;
+    maps.push(b"/proc/");
+    maps.push_decimal(pid as u64);
+    maps.push(b"/maps");
+    find(are_traced as *const () as usize).is_some_and(|module| push_path(module.start, &mut own))
+        && find_mapping(maps.as_c_str(), |line| {
+            escaped.clear();
+            path_of_mapping(line, None).is_some_and(|path| {
+                escaped.push_escaped(path);
+                escaped.as_bytes() == own.as_bytes()
+            })
+        })
+}
+
+/// Whether a line of a file like /proc/PID/maps is what one looks for.
+fn find_mapping(maps: &CStr, mut is_it: impl FnMut(&[u8]) -> bool) -> bool {
+    let Some(mut line) = Scratch::<{ libc::PATH_MAX as usize + 128 }>::new() else { return false };
+    let Ok(fd) = sys::openat(maps, libc::O_RDONLY | libc::O_CLOEXEC, 0) else { return false };
     let mut chunk = [0; 512];
     let mut found = false;
     'file: loop {
@@ -106,8 +136,7 @@ pub(super) fn push_path<const N: usize>(start: usize, out: &mut Text<N>) -> bool
                 line.push(&[*byte]);
                 continue;
             }
-            if let Some(path) = path_of_mapping(line.as_bytes(), start) {
-                out.push_escaped(path);
+            if is_it(line.as_bytes()) {
                 found = true;
                 break 'file;
             }
@@ -118,11 +147,13 @@ pub(super) fn push_path<const N: usize>(start: usize, out: &mut Text<N>) -> bool
     found
 }
 
-/// The path in a line `START-END PERM OFFSET DEV INODE      PATH` whose START is `start`.
-fn path_of_mapping(line: &[u8], start: usize) -> Option<&[u8]> {
+/// The path in a line `START-END PERM OFFSET DEV INODE      PATH`, only if its START is `start` where
+/// that is given.
+fn path_of_mapping(line: &[u8], start: Option<usize>) -> Option<&[u8]> {
     let dash = line.iter().position(|byte| *byte == b'-')?;
     let digits = core::str::from_utf8(line.get(..dash)?).ok()?;
-    if usize::from_str_radix(digits, 16).ok()? != start {
+    let found = usize::from_str_radix(digits, 16).ok()?;
+    if start.is_some_and(|start| start != found) {
         return None;
     }
     let mut rest = line;
@@ -143,12 +174,12 @@ mod tests {
 
     #[test]
     fn the_path_of_a_mapping_keeps_its_blanks() {
-        assert_eq!(path_of_mapping(LINE, 0x7f12a000), Some(&b"/a b/c (deleted)"[..]));
+        assert_eq!(path_of_mapping(LINE, Some(0x7f12a000)), Some(&b"/a b/c (deleted)"[..]));
     }
 
     #[test]
     fn another_mapping_or_one_without_a_path_is_passed_over() {
-        assert_eq!(path_of_mapping(LINE, 0x7f12b000), None);
-        assert_eq!(path_of_mapping(b"7f12a000-7f12b000 rw-p 00000000 00:00 0 ", 0x7f12a000), None);
+        assert_eq!(path_of_mapping(LINE, Some(0x7f12b000)), None);
+        assert_eq!(path_of_mapping(b"7f12a000-7f12b000 rw-p 00000000 00:00 0 ", None), None);
     }
 }

@@ -13,6 +13,11 @@ fn own() -> Option<&'static LinkMap> {
     Some(unsafe { &*own.link_map })
 }
 
+/// The name by which libmtr.so was loaded.
+pub(crate) fn own_name() -> &'static [u8] {
+    own().map_or(&[], LinkMap::name)
+}
+
 /// Whether an address is in libmtr.so.
 pub(crate) fn is_own(address: usize) -> bool {
     let module = find(address).map(|module| module.link_map);
