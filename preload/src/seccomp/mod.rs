@@ -179,5 +179,9 @@ fn allows_recording(program: usize) -> bool {
         let read = || unsafe { (filter as *const Instruction).add(index).read_unaligned() };
         (index < len).then(read)
     };
-    needs::are_met(|call| bpf::run(fetch, call).unwrap_or(KILL))
+    let ask = |call: &bpf::Call| bpf::run(fetch, call).unwrap_or(KILL);
+    if !needs::is_barrier_met(ask) {
+        sys::IS_BARRIER_FORBIDDEN.store(true, Ordering::Relaxed);
+    }
+    needs::are_met(ask)
 }
