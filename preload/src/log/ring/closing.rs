@@ -16,7 +16,6 @@ use core::sync::atomic::Ordering;
 use mtr_format::tail;
 
 use super::{BLOCK, EMPTY, SLOTS, claim, for_each_run, heal, number, slot_memory, window};
-use crate::global::Scratch;
 use crate::hot::{HOT, single_threaded};
 use crate::log::file;
 use crate::sys;
@@ -42,14 +41,13 @@ pub(crate) fn finish() -> bool {
     });
     // What is not in its slot behind the barrier, its thread will write.
     let is_handed_over = is_whole || single_threaded() || sys::pass_barrier_in_threads().is_ok();
-    let Some(mut copy) = Scratch::<BLOCK>::new() else { return false };
     for (slot, claimed) in claimed.iter().enumerate() {
         let number = number(slot).load(Ordering::Acquire);
         if let Some(block) = *claimed {
             window(block).store(EMPTY, Ordering::Release);
         }
         if number != tail::UNUSED {
-            write_out(slot, number & !tail::BUSY, copy.space());
+            write_out(slot, number & !tail::BUSY);
         }
     }
     is_handed_over
@@ -83,14 +81,18 @@ fn has_hole_before(end: u64, slot: usize, block: u64) -> bool {
     (0..used).any(|index| unsafe { memory.add(index).read_volatile() } == 0)
 }
 
-/// Writes what is not a hole of a block to its positions, by way of `copy`: a slot that somebody else
+/// Writes what is not a hole of a block to its positions. By way of a copy: a slot that somebody else
 /// has in hand may be wiped meanwhile, which he does when all of it is in the file. No slot is given
 /// to another block any more.
-fn write_out(slot: usize, block: u64, copy: &mut [u8]) {
+fn write_out(slot: usize, block: u64) {
     let memory = slot_memory(slot);
-    for (index, byte) in copy.iter_mut().enumerate().take(BLOCK) {
-        // SAFETY: below BLOCK. Volatile, because others may be storing there.
-        *byte = unsafe { memory.add(index).read_volatile() };
+    let mut copy = [0; 1024];
+    for start in (0..BLOCK).step_by(copy.len()) {
+        for (index, byte) in copy.iter_mut().enumerate() {
+            // SAFETY: below BLOCK. Volatile, because others may be storing there.
+            *byte = unsafe { memory.add(start + index).read_volatile() };
+        }
+        let position = block * BLOCK as u64 + start as u64;
+        for_each_run(&copy, |at, run| file::write_at(position + at as u64, run));
     }
-    for_each_run(copy, |at, run| file::write_at(block * BLOCK as u64 + at as u64, run));
 }
