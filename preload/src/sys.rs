@@ -254,11 +254,14 @@ pub(crate) fn wall_clock() -> (u64, u64) {
     (time[0], time[1])
 }
 
-pub(crate) fn uname() -> Result<libc::utsname> {
-    let mut name = MaybeUninit::<libc::utsname>::zeroed();
-    call!(SYS_uname, name.as_mut_ptr())?;
-    // SAFETY: all zeros is a valid `utsname`, and the kernel has filled it.
-    Ok(unsafe { name.assume_init() })
+/// The name of the machine. `buffer` has room for a `utsname`.
+pub(crate) fn host_name(buffer: &mut [u8]) -> Result<&[u8]> {
+    if buffer.len() < size_of::<libc::utsname>() {
+        return Err(libc::EFAULT);
+    }
+    call!(SYS_uname, buffer.as_mut_ptr())?;
+    let name = buffer.get(core::mem::offset_of!(libc::utsname, nodename)..).unwrap_or(&[]);
+    Ok(name.split(|byte| *byte == 0).next().unwrap_or(&[]))
 }
 
 /// Reads a whole (small) file into `buffer`, as far as it fits.

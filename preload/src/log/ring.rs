@@ -164,9 +164,15 @@ pub(crate) fn len_of(parts: &[&[u8]]) -> usize {
     parts.iter().map(|part| part.len()).sum()
 }
 
-/// The bytes `from..to` of a line.
-fn piece<'a>(parts: &'a [&[u8]], from: usize, to: usize) -> impl Iterator<Item = &'a u8> {
-    parts.iter().copied().flatten().take(to).skip(from)
+/// A byte of a line.
+fn byte_of(parts: &[&[u8]], mut index: usize) -> u8 {
+    for part in parts {
+        match part.get(index) {
+            Some(byte) => return *byte,
+            None => index -= part.len(),
+        }
+    }
+    0
 }
 
 /// Stores a line from its byte `from` on.
@@ -186,12 +192,13 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
     };
     // One byte at a time, and each only once: memcpy may store a byte twice, and the second store
     // could hit a slot that was recycled after the first.
-    let mut store = |(index, byte): (usize, &u8)| {
-        // SAFETY: `index` is below `to - from`, and the piece is inside one block.
-        unsafe { memory.add(index).write_volatile(*byte) }
+    let store = |index| {
+        // SAFETY: `index` is in `from..to`, and the piece is inside one block.
+        unsafe { memory.add(index - from).write_volatile(byte_of(parts, index)) }
     };
-    piece(parts, from, to).enumerate().skip(LAST).for_each(&mut store);
-    piece(parts, from, to).enumerate().take(LAST).for_each(&mut store);
+    let last = (from + LAST).min(to);
+    (last..to).for_each(store);
+    (from..last).for_each(store);
     if is_closed() {
         write_piece(position, parts, from, to);
     }
@@ -200,15 +207,16 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
 /// Writes the bytes `from..to` of a line at `position` to the file, the end first. The end of the
 /// process cuts a write off between pages, so each is on one page: a line that is not all there lacks
 /// its beginning.
+#[inline(never)]
 fn write_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
     const PAGE: u64 = 4096;
-    let mut chunk = [0; 256];
+    let mut chunk = [0; 128];
     let mut end = to;
     while end > from {
         let on_page = (position + end as u64 - 1) % PAGE + 1;
         let len = (end - from).min(chunk.len()).min(on_page as usize);
         let start = end - len;
-        chunk.iter_mut().zip(piece(parts, start, end)).for_each(|(place, byte)| *place = *byte);
+        (start..end).zip(&mut chunk).for_each(|(index, byte)| *byte = byte_of(parts, index));
         file::write_at(position + start as u64, chunk.get(..len).unwrap_or(&[]));
         end = start;
     }
@@ -218,6 +226,8 @@ fn write_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
 ///
 /// No signal handler runs meanwhile: one that forks would leave the child here, to go on with the
 /// slots of its parent.
+#[cold]
+#[inline(never)]
 fn advance() {
     let signals = sys::block_signals();
     if !is_wiped() && !is_closed() {
@@ -293,6 +303,7 @@ fn drain(slot: usize, block: u64, current: u64) {
 
 /// Fills the holes of a claimed block with what the file has there: lines that were written beside
 /// the ring before the slot was opened.
+#[inline(never)] // its buffer would be on the stack while blocks are written
 fn heal(memory: *mut u8, block: u64) {
     let mut chunk = [0; 256];
     for start in (0..BLOCK).step_by(chunk.len()) {

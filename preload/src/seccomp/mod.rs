@@ -149,6 +149,7 @@ fn begin_silence(call: &mut Call) {
 
 /// Whether recording can go on under the filter that `program`, a `struct sock_fprog`, is. True where
 /// the kernel will refuse it.
+#[inline(never)] // the calls that it asks about would be on the stack while a log is opened
 fn allows_recording(program: usize) -> bool {
     /// `SECCOMP_RET_KILL_PROCESS`.
     const KILL: u32 = 0x8000_0000;

@@ -86,7 +86,7 @@ fn has_hole_before(end: u64, slot: usize, block: u64) -> bool {
 /// to another block any more.
 fn write_out(slot: usize, block: u64) {
     let memory = slot_memory(slot);
-    let mut copy = [0; 1024];
+    let mut copy = [0; 512];
     for start in (0..BLOCK).step_by(copy.len()) {
         for (index, byte) in copy.iter_mut().enumerate() {
             // SAFETY: below BLOCK. Volatile, because others may be storing there.
