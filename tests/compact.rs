@@ -112,7 +112,7 @@ fn a_deep_stack_is_complete_and_a_deeper_one_keeps_its_root() {
         let inner = stack.frames.iter().filter(|frame| **frame == recursion).count();
         assert_eq!(stack.frames[0], site, "{depth} frames");
         assert_eq!(stack.frames[1 + inner..], *root, "{depth} frames");
-        assert!(!stack.is_ended && !stack.is_not_taken);
+        assert!(!stack.is_ended);
         if depth < 4000 {
             assert_eq!((inner, stack.cut), (depth, None), "{depth} frames");
         } else {
@@ -158,7 +158,7 @@ fn five_million_events_of_four_threads_on_one_arena_are_all_there_and_in_order()
     for stack in stacks.keys() {
         assert_ne!(stack.thread, trace.pid(), "main allocates none of them");
         assert_eq!(stack.frames.len(), 3, "work, start_thread, clone3: {stack:x?}");
-        assert!(!stack.is_ended && !stack.is_not_taken && stack.cut.is_none(), "{stack:x?}");
+        assert!(!stack.is_ended && stack.cut.is_none(), "{stack:x?}");
     }
     let count = check_trace_order(&run.path);
     let slow = trace.events.iter().filter(|e| e.kind == Kind::Alloc);
@@ -205,7 +205,7 @@ fn a_signal_handler_may_allocate_while_a_hook_is_at_work() {
     let mut taken = 0;
     for event in trace.blocks_of(7601) {
         let stack = trace.stack_of(event);
-        let is_whole = !stack.is_ended && !stack.is_not_taken && stack.cut.is_none();
+        let is_whole = !stack.is_ended && stack.cut.is_none();
         taken += usize::from(is_whole);
         assert_eq!(stack.thread, trace.pid());
     }

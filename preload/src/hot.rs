@@ -5,7 +5,7 @@
 //! log of its own before it writes anywhere. A vfork child shares its parent's memory and is, for
 //! the heap, its parent.
 
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::record::compact::users::Table;
 use crate::sites;
@@ -41,6 +41,8 @@ pub(crate) const WINDOW: usize = 256;
 pub(crate) struct Hot {
     /// A [`State`].
     pub(crate) state: AtomicU32,
+    /// The ring is closed: what is stored in it now has to be written to the file too.
+    pub(crate) is_ring_closed: AtomicBool,
     /// The blocks of the ring (log/ring.rs).
     pub(crate) blocks: AtomicPtr<u8>,
     /// The block numbers of the ring, in the tail's first page.
@@ -69,6 +71,7 @@ pub(crate) struct CacheLine<T>(pub(crate) T);
 /// The one instance. In .bss, whose pages are anonymous memory as madvise(2) asks.
 pub(crate) static HOT: Hot = Hot {
     state: AtomicU32::new(State::New as u32),
+    is_ring_closed: AtomicBool::new(false),
     blocks: AtomicPtr::new(core::ptr::null_mut()),
     numbers: AtomicPtr::new(core::ptr::null_mut()),
     sites: AtomicPtr::new(core::ptr::null_mut()),

@@ -5,6 +5,7 @@ pub(crate) mod silence;
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// An error number.
 pub(crate) type Errno = i32;
@@ -260,11 +261,14 @@ pub(crate) fn wall_clock() -> (u64, u64) {
     (time[0], time[1])
 }
 
-pub(crate) fn uname() -> Result<libc::utsname> {
-    let mut name = MaybeUninit::<libc::utsname>::zeroed();
-    call!(SYS_uname, name.as_mut_ptr())?;
-    // SAFETY: all zeros is a valid `utsname`, and the kernel has filled it.
-    Ok(unsafe { name.assume_init() })
+/// The name of the machine. `buffer` has room for a `utsname`.
+pub(crate) fn host_name(buffer: &mut [u8]) -> Result<&[u8]> {
+    if buffer.len() < size_of::<libc::utsname>() {
+        return Err(libc::EFAULT);
+    }
+    call!(SYS_uname, buffer.as_mut_ptr())?;
+    let name = buffer.get(core::mem::offset_of!(libc::utsname, nodename)..).unwrap_or(&[]);
+    Ok(name.split(|byte| *byte == 0).next().unwrap_or(&[]))
 }
 
 /// Reads a whole (small) file into `buffer`, as far as it fits.
@@ -287,6 +291,22 @@ pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8
 pub(crate) fn yield_processor() {
     let _ = call!(SYS_sched_yield);
 }
+
+/// Makes every thread of this process pass a memory barrier: what each had stored before is seen here,
+/// and what was stored here is seen by it. `EACCES` where a filter forbids to ask for it.
+pub(crate) fn pass_barrier_in_threads() -> Result<usize> {
+    /// linux/membarrier.h.
+    const PRIVATE_EXPEDITED: u32 = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
+    if IS_BARRIER_FORBIDDEN.load(Ordering::Relaxed) {
+        return Err(libc::EACCES);
+    }
+    call!(SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0, 0)?;
+    call!(SYS_membarrier, PRIVATE_EXPEDITED, 0, 0)
+}
+
+/// A filter of system calls would not let [`pass_barrier_in_threads`] pass.
+pub(crate) static IS_BARRIER_FORBIDDEN: AtomicBool = AtomicBool::new(false);
 
 /// Resident memory of this process in bytes.
 pub(crate) fn resident_memory() -> Option<u64> {

@@ -1,11 +1,15 @@
 // Prints how many bytes below the caller's frame malloc, free and realloc have used: the first time
-// in a thread, at most in many calls that fill the log's blocks, in a signal handler, and below code
-// whose frame can be found by an expression of the CFI only, from a register that no rule keeps.
+// in a thread, at most in many calls that fill the log's blocks, in a signal handler, below code
+// whose frame can be found by an expression of the CFI only, from a register that no rule keeps, and
+// the first time in a child that was forked without libc's handlers.
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { SIZE = 65536, PAINT = 0x5a };
 static volatile char *stack;
@@ -70,6 +74,21 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 void call_by_expression(void (*function)(void));
 
+static long in_child(void) {
+    long *most = mmap(0, sizeof *most, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int child = _Fork();
+    if (child == 0) {
+        long deepest = 0;
+        void *block;
+        MEASURE(deepest, block = allocate(99));
+        MEASURE(deepest, release(block));
+        *most = deepest;
+        _exit(0);
+    }
+    int status;
+    return waitpid(child, &status, 0) == child && status == 0 ? *most : -1;
+}
+
 static void *measure(void *argument) {
     long first = 0, steady = 0, moving = 0;
     void *block;
@@ -87,7 +106,8 @@ static void *measure(void *argument) {
         raise(SIGUSR1);
         call_by_expression(allocate_below);
     }
-    printf("%ld %ld %ld %ld %ld\n", first, steady, moving, handled, below);
+    long child = in_child();
+    printf("%ld %ld %ld %ld %ld %ld\n", first, steady, moving, handled, below, child);
     return argument;
 }
 

@@ -1,6 +1,6 @@
 //! What was recorded, whatever the format: for tests of what both have to hold.
 
-use super::{Folder, Log, Run, Summary, Trace, Traced, logs_beside, traces_beside};
+use super::{Folder, Log, Run, Summary, Trace, Traced, logs_beside, tail_of, traces_beside};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -111,6 +111,18 @@ impl Recorded {
             Recorded::Compact(trace) => drop(trace.is_finished()),
         }
         self
+    }
+
+    /// How many events it says are missing.
+    pub(crate) fn lost(&self) -> u64 {
+        let notes = match self {
+            Recorded::Text(log) => log.notes("lost"),
+            Recorded::Compact(trace) => trace.notes("lost"),
+        };
+        let count = |note: &&[Vec<u8>]| str::from_utf8(&note[0]).unwrap().parse().unwrap();
+        let in_tail = |tail: Vec<u8>| u64::from_le_bytes(tail[24..32].try_into().unwrap());
+        let stated: u64 = notes.last().map_or(0, count);
+        std::fs::read(tail_of(self.path())).map_or(stated, |tail| stated.max(in_tail(tail)))
     }
 
     /// Every allocation and free in order: (address, size of what begins there or `None`).

@@ -152,7 +152,6 @@ fn by_stack(id: SiteId, places: &Places, resolved: &Resolved) -> Option<Allocate
         let frame = match step {
             Step::Frame(frame) => frame,
             Step::Cut | Step::Ended => break,
-            Step::NotTaken => return None,
         };
         let module = frame.call.place.module.as_deref();
         let name = frame.frame.and_then(|frame| frame.function.as_deref());

@@ -47,7 +47,6 @@ impl Places {
         }
         let node = stack.and_then(|stack| self.stacks.nodes.get(stack as usize));
         let stated = match node.map(|node| node.link) {
-            Some(Link::NotTaken) => "a signal handler, while another stack was being taken",
             Some(Link::Ended) => "a place that could not be told",
             _ => NOWHERE,
         };

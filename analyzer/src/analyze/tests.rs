@@ -5,7 +5,7 @@ use crate::read::Holes;
 use crate::read::compact::{self, writer::Writer};
 use crate::read::mtrace_text::read_from;
 use crate::symbolize::{Frame, Place};
-use mtr_format::compact::op::{Family, FreeKind, NOT_TAKEN};
+use mtr_format::compact::op::{Family, FreeKind, WALK_ENDED};
 
 /// The profile of a trace with this text, every place resolved by `resolve`.
 fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
@@ -194,13 +194,13 @@ fn mismatched_frees_are_claimed_only_where_nothing_excuses_them() {
 }
 
 #[test]
-fn a_stack_that_was_not_taken_has_a_name() {
+fn a_stack_of_which_nothing_is_known_has_a_name() {
     let mut trace = Writer::new();
-    let node = trace.stack(&[NOT_TAKEN]);
+    let node = trace.stack(&[WALK_ENDED]);
     let info = trace.info(node, 8, Family::Malloc);
     trace.alloc(info, 0x10).free(0x10).free(0x10);
     let profile = profile_of_trace(&trace);
-    assert!(profile.sites[0].location.stated.starts_with("a signal handler"));
+    assert!(profile.sites[0].location.stated.starts_with("a place that could not be told"));
     let fault = &profile.faults[0];
     assert_eq!((fault.kind, fault.line), (FaultKind::DoubleFree, 3));
     assert_eq!(fault.by.stated, "a place that the trace does not state");

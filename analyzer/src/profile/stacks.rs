@@ -46,8 +46,6 @@ pub enum Step<'a> {
     Cut,
     /// The rest is not known.
     Ended,
-    /// The stack was not taken.
-    NotTaken,
 }
 
 /// A frame of a stack.
@@ -76,7 +74,6 @@ impl Stacks {
                 Link::Call(id) => (None, id),
                 Link::Cut => (Some(Step::Cut), 0),
                 Link::Ended => (Some(Step::Ended), 0),
-                Link::NotTaken => (Some(Step::NotTaken), 0),
                 Link::Unknown => (None, SiteId::MAX),
             };
             let call = self.calls.get(call_id as usize).filter(|_| mark.is_none());

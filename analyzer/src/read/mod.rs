@@ -102,8 +102,6 @@ pub enum Link {
     Cut,
     /// What called this is not known: there is no unwind information, or it could not be read.
     Ended,
-    /// The stack was not taken: a signal came while another was being taken.
-    NotTaken,
     /// The trace does not say.
     Unknown,
 }

@@ -4,7 +4,7 @@
 //! reading of the chunk, and how much is left tells how much that was.
 
 use super::op::{
-    self, ADDRESS_SHIFT, ALLOC, FRAMES_CUT, FREE, Family, FreeKind, NOT_TAKEN, Outcome, WALK_ENDED,
+    self, ADDRESS_SHIFT, ALLOC, FRAMES_CUT, FREE, Family, FreeKind, Outcome, WALK_ENDED,
     WHOLE_ADDRESS,
 };
 
@@ -301,8 +301,6 @@ pub enum Address {
     Cut,
     /// The walk ended without reaching the root.
     Ended,
-    /// The stack was not taken.
-    NotTaken,
     /// A return address.
     Return(u64),
 }
@@ -313,7 +311,6 @@ impl Address {
         match address {
             FRAMES_CUT => Address::Cut,
             WALK_ENDED => Address::Ended,
-            NOT_TAKEN => Address::NotTaken,
             address => Address::Return(address),
         }
     }

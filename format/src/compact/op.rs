@@ -43,8 +43,6 @@ pub const ADDRESS_SHIFT: u32 = 4;
 pub const FRAMES_CUT: u64 = 1;
 /// Return address that stands for a walk which did not reach the root.
 pub const WALK_ENDED: u64 = 2;
-/// Return address that stands for a stack which was not taken.
-pub const NOT_TAKEN: u64 = 3;
 
 /// What came of a realloc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

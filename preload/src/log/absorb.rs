@@ -4,7 +4,7 @@ use mtr_format::compact::chunk::{self, Header};
 use mtr_format::tail;
 
 use super::{open, ring};
-use crate::global::Path;
+use crate::global::{Path, Scratch};
 use crate::sys::{self, Fd};
 
 /// Writes the tail of `log` into it and removes the tail. Nobody else writes to either: an exec ends
@@ -36,8 +36,9 @@ fn write_out(log: Fd, tail_fd: Fd) -> Option<()> {
 fn write_blocks(log: Fd, bytes: &[u8]) -> Option<()> {
     let word = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
     let half = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
-    let mut start = [0; 512];
-    // SAFETY: `start` is an array of that many bytes.
+    let mut start = Scratch::<512>::new()?;
+    let start = start.space();
+    // SAFETY: `start` is a slice.
     let read = unsafe { sys::pread(log, start.as_mut_ptr(), start.len(), 0) }.ok()?;
     let (id, is_compact) = open::id_of(start.get(..read)?)?;
     // A tail that has lost records keeps the count of them.

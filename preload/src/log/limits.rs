@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use mtr_format::tail;
 
 use crate::config;
+use crate::global::Scratch;
 use crate::sys::{self, Errno, Fd};
 
 /// End of the log once it was decided, `u64::MAX` before.
@@ -92,11 +93,11 @@ pub(super) fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno) {
         at = position;
     } else if let Some(line_end) = last_line_end(fits) {
         at = position + line_end;
-    } else {
+    } else if let Some(mut before) = Scratch::<512>::new() {
         // The line that is going on began before.
-        let mut before = [0; 512];
+        let before = before.space();
         let from = position.saturating_sub(before.len() as u64);
-        // SAFETY: `before` is an array of that many bytes.
+        // SAFETY: `before` is a slice.
         let read = unsafe { sys::pread(fd, before.as_mut_ptr(), before.len(), from) };
         let before = before.get(..(position - from) as usize).filter(|b| read == Ok(b.len()));
         if let Some(line_end) = before.and_then(last_line_end) {

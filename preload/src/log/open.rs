@@ -13,7 +13,7 @@ use super::process::{Process, writer_of};
 use super::publish::publish;
 use super::{chunks, file, header, ring};
 use crate::config;
-use crate::global::{Global, Path, Scratch};
+use crate::global::{Global, Path, Scratch, Text};
 use crate::hot::HOT;
 use crate::sys::{self, Errno, Fd};
 
@@ -62,15 +62,15 @@ fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
         libc::S_IFDIR => return Err(Cannot::Replace(c"is a folder")),
         _ => return Err(Cannot::Replace(c"is not a regular file")),
     }
-    let mut start = [0; 512];
+    let Some(mut start) = Scratch::<512>::new() else { return Err(Cannot::Create(libc::ENOMEM)) };
     // All that is asked for stands in the first lines.
-    let Ok(start) = sys::read_file(path.as_c_str(), &mut start) else { return Ok(Found::Free) };
+    let Ok(start) = sys::read_file(path.as_c_str(), start.space()) else { return Ok(Found::Free) };
     Ok(whose(start, this))
 }
 
 /// Whose log it is that begins with `start`.
 fn whose(start: &[u8], this: Process) -> Found {
-    let mut text = [0; 512];
+    let Some(mut text) = Scratch::<512>::new() else { return Found::Taken };
     let start = text_of_start(start, &mut text);
     let session = config::get().session.as_bytes();
     let same_session = !session.is_empty()
@@ -86,7 +86,7 @@ fn whose(start: &[u8], this: Process) -> Found {
 
 /// The ID of a log and whether it is a compact trace, from the bytes that it begins with.
 pub(super) fn id_of(start: &[u8]) -> Option<(u64, bool)> {
-    let mut text = [0; 512];
+    let mut text = Scratch::<512>::new()?;
     let lines = text_of_start(start, &mut text);
     let digits = lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"# id "))?;
     let id = u64::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
@@ -99,20 +99,17 @@ fn is_compact(start: &[u8]) -> bool {
 }
 
 /// The first lines of a log, or of the TEXT that a compact trace begins with.
-fn text_of_start<'a>(start: &'a [u8], out: &'a mut [u8; 512]) -> &'a [u8] {
+fn text_of_start<'a>(start: &'a [u8], out: &'a mut Text<512>) -> &'a [u8] {
     if !is_compact(start) {
         return start;
     }
     let mut rest = start.get(chunk::HEADER..).unwrap_or(&[]);
-    let mut len = 0;
-    while let [op::TEXT, text_len, text @ ..] = rest {
-        let text_len = usize::from(*text_len);
-        let text_bytes = text.iter().take(text_len);
-        let places = out.iter_mut().skip(len);
-        len += places.zip(text_bytes).map(|(place, byte)| *place = *byte).count();
-        rest = text.get(text_len..).unwrap_or(&[]);
+    while let [op::TEXT, len, text @ ..] = rest {
+        let (text, behind) = text.split_at_checked(usize::from(*len)).unwrap_or((text, &[]));
+        out.push(text);
+        rest = behind;
     }
-    out.get(..len).unwrap_or(&[])
+    out.as_bytes()
 }
 
 /// Chooses the path: PATH, PATH.PID when PATH is taken or this is a fork's child, PATH.PID.N after

@@ -64,10 +64,9 @@ fn push_executable(out: &mut Path) {
 }
 
 fn push_host(out: &mut Path) {
-    if let Ok(name) = sys::uname() {
-        name.nodename.iter().take_while(|byte| **byte != 0).for_each(|byte| {
-            push_name(&[*byte as u8], out);
-        });
+    let Some(mut buffer) = Scratch::<512>::new() else { return };
+    if let Ok(name) = sys::host_name(buffer.space()) {
+        push_name(name, out);
     }
 }
 
@@ -87,6 +86,12 @@ mod tests {
         assert_eq!(expanded("/tmp/a.%p.%n.log"), format!("/tmp/a.{pid}.7.log"));
         assert_eq!(expanded("100%%"), "100%");
         assert_eq!(expanded("%x%"), "%x%");
+    }
+
+    #[test]
+    fn the_host_is_the_one_that_the_kernel_names() {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+        assert_eq!(expanded("%h"), host.trim_end());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who a process is: a PID is used again, but not together with the process's start time.
 
-use crate::global::Text;
+use crate::global::{Scratch, Text};
 use crate::sys;
 
 /// A process for as long as the machine is up.
@@ -31,8 +31,8 @@ fn start_ticks(pid: i32) -> Option<u64> {
     path.push(b"/proc/");
     path.push_decimal(pid as u64);
     path.push(b"/stat");
-    let mut buffer = [0; 512];
-    let stat = sys::read_file(path.as_c_str(), &mut buffer).ok()?;
+    let mut buffer = Scratch::<512>::new()?;
+    let stat = sys::read_file(path.as_c_str(), buffer.space()).ok()?;
     // The name in parentheses may hold anything, blanks and parentheses included.
     let behind_name = stat.iter().rposition(|byte| *byte == b')')? + 2;
     let mut fields = stat.get(behind_name..)?.split(|byte| *byte == b' ');

@@ -101,13 +101,16 @@ fn replace(
 ) -> sys::Result<bool> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let Ok(old) = sys::openat(to, flags | libc::O_NOCTTY, 0) else { return Ok(false) };
-    let mut first = [0; 512];
-    let may = sys::try_lock(old).is_ok()
-        && sys::read(old, &mut first).is_ok_and(|len| may_replace(first.get(..len).unwrap_or(&[])))
-        && is_at(old, to);
+    let may = sys::try_lock(old).is_ok() && may_replace_open(old, may_replace) && is_at(old, to);
     let replaced = if may { sys::rename(from, to).map(|_| true) } else { Ok(false) };
     sys::close(old);
     replaced
+}
+
+fn may_replace_open(old: Fd, may_replace: impl Fn(&[u8]) -> bool) -> bool {
+    let Some(mut first) = Scratch::<512>::new() else { return false };
+    let first = first.space();
+    sys::read(old, first).is_ok_and(|len| may_replace(first.get(..len).unwrap_or(&[])))
 }
 
 /// Whether `path` is the file that is open as `fd`.

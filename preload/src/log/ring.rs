@@ -14,14 +14,19 @@
 //! - A block that gets its slot late, when some of its lines have already gone straight to the file,
 //!   would keep holes for ever: [`heal`] fills them from the file.
 //! - One thread at a time has a slot in hand: the one that sets [`tail::BUSY`] in its number.
+//! - When the ring is closed (`closing.rs`), a thread writes its line beside the ring as well.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod closing;
+
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use mtr_format::tail;
 
 use super::file;
 use crate::hot::{HOT, WINDOW, single_threaded};
 use crate::{arch, sys};
+
+pub(crate) use closing::finish;
 
 /// Bytes per block: write(2) costs little more than 0.25 ns per byte from 32 KiB on, the slots in use
 /// stay in the second-level cache, and the tail of a process that is killed stays small.
@@ -32,12 +37,9 @@ pub(crate) const SLOTS: usize = 8;
 /// Blocks ahead of the cursor that have a slot.
 const AHEAD: u64 = 2;
 
-/// Set when the log is being finished: blocks get no slots any more.
-static CLOSED: AtomicBool = AtomicBool::new(false);
-
 /// Makes all slots free and gives the first blocks theirs.
 pub(crate) fn open() {
-    CLOSED.store(false, Ordering::Relaxed);
+    HOT.is_ring_closed.store(false, Ordering::Relaxed);
     HOT.cursor.0.store(0, Ordering::Relaxed);
     HOT.window.iter().for_each(|entry| entry.store(EMPTY, Ordering::Relaxed));
     (0..SLOTS).for_each(|slot| number(slot).store(tail::UNUSED, Ordering::Relaxed));
@@ -60,6 +62,15 @@ pub(crate) fn reserve(len: usize) -> u64 {
 #[inline(always)]
 pub(crate) fn place(position: u64, len: usize) -> Option<*mut u8> {
     if position as usize % BLOCK + len >= BLOCK { None } else { memory_at(position) }
+}
+
+/// Whether the ring is closed: to be asked behind each store of a line. If it is, the line is one for
+/// [`put_beside`] too, because its block may have been written out before.
+#[inline(always)]
+pub(crate) fn is_closed() -> bool {
+    // That the processor keeps the order as well is up to who closes the ring.
+    compiler_fence(Ordering::SeqCst);
+    HOT.is_ring_closed.load(Ordering::Relaxed)
 }
 
 /// Entry of the window for a block without a slot. Zero, so that a window that fork has wiped leads
@@ -120,48 +131,106 @@ pub(crate) fn put(position: u64, parts: &[&[u8]]) {
     if is_wiped() {
         return;
     }
-    let len = parts.iter().map(|part| part.len()).sum::<usize>();
-    let to_block_end = BLOCK - position as usize % BLOCK;
-    // The end first: the line counts once its first bytes are there.
-    if len > to_block_end {
-        put_piece(position, parts, to_block_end, len);
-    }
-    put_piece(position, parts, 0, len.min(to_block_end));
-    if len >= to_block_end {
+    let len = len_of(parts);
+    put_from(position, parts, 0);
+    if len >= BLOCK - position as usize % BLOCK {
         advance();
     }
 }
 
+/// Stores all of a line but its first bytes, by which it does not count yet.
+#[cold]
+#[inline(never)]
+pub(crate) fn announce(position: u64, parts: &[&[u8]]) {
+    if !is_wiped() {
+        put_from(position, parts, LAST);
+    }
+}
+
+/// Writes a line to its place in the file, whatever the ring has there.
+#[cold]
+#[inline(never)]
+pub(crate) fn put_beside(position: u64, parts: &[&[u8]]) {
+    if !is_wiped() {
+        write_piece(position, parts, 0, len_of(parts));
+    }
+}
+
+/// Bytes of a line that are stored last.
+const LAST: usize = mtr_format::text::encode::PUBLISHED_LAST;
+
+/// Length of a line that is given in parts.
+pub(crate) fn len_of(parts: &[&[u8]]) -> usize {
+    parts.iter().map(|part| part.len()).sum()
+}
+
+/// A byte of a line.
+fn byte_of(parts: &[&[u8]], mut index: usize) -> u8 {
+    for part in parts {
+        match part.get(index) {
+            Some(byte) => return *byte,
+            None => index -= part.len(),
+        }
+    }
+    0
+}
+
+/// Stores a line from its byte `from` on.
+fn put_from(position: u64, parts: &[&[u8]], from: usize) {
+    let (len, to_block_end) = (len_of(parts), BLOCK - position as usize % BLOCK);
+    // The end first: the line counts once its first bytes are there.
+    if len > to_block_end {
+        put_piece(position, parts, to_block_end.max(from), len);
+    }
+    put_piece(position, parts, from, len.min(to_block_end));
+}
+
 /// Stores the bytes `from..to` of a line at `position`, all in one block.
 fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
-    const LAST: usize = mtr_format::text::encode::PUBLISHED_LAST;
-    let bytes = |from: usize, to: usize| parts.iter().copied().flatten().take(to).skip(from);
     let Some(memory) = memory_at(position + from as u64) else {
-        let mut chunk = [0; 256];
-        for start in (from..to).step_by(chunk.len()).rev() {
-            let end = to.min(start + chunk.len());
-            chunk.iter_mut().zip(bytes(start, end)).for_each(|(place, byte)| *place = *byte);
-            file::write_at(position + start as u64, chunk.get(..end - start).unwrap_or(&[]));
-        }
-        return;
+        return write_piece(position, parts, from, to);
     };
     // One byte at a time, and each only once: memcpy may store a byte twice, and the second store
     // could hit a slot that was recycled after the first.
-    let mut store = |(index, byte): (usize, &u8)| {
-        // SAFETY: `index` is below `to - from`, and the piece is inside one block.
-        unsafe { memory.add(index).write_volatile(*byte) }
+    let store = |index| {
+        // SAFETY: `index` is in `from..to`, and the piece is inside one block.
+        unsafe { memory.add(index - from).write_volatile(byte_of(parts, index)) }
     };
-    bytes(from, to).enumerate().skip(LAST).for_each(&mut store);
-    bytes(from, to).enumerate().take(LAST).for_each(&mut store);
+    let last = (from + LAST).min(to);
+    (last..to).for_each(store);
+    (from..last).for_each(store);
+    if is_closed() {
+        write_piece(position, parts, from, to);
+    }
+}
+
+/// Writes the bytes `from..to` of a line at `position` to the file, the end first. The end of the
+/// process cuts a write off between pages, so each is on one page: a line that is not all there lacks
+/// its beginning.
+#[inline(never)]
+fn write_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
+    const PAGE: u64 = 4096;
+    let mut chunk = [0; 128];
+    let mut end = to;
+    while end > from {
+        let on_page = (position + end as u64 - 1) % PAGE + 1;
+        let len = (end - from).min(chunk.len()).min(on_page as usize);
+        let start = end - len;
+        (start..end).zip(&mut chunk).for_each(|(index, byte)| *byte = byte_of(parts, index));
+        file::write_at(position + start as u64, chunk.get(..len).unwrap_or(&[]));
+        end = start;
+    }
 }
 
 /// Writes out the blocks that lie behind the cursor, and gives slots to the next ones.
 ///
 /// No signal handler runs meanwhile: one that forks would leave the child here, to go on with the
 /// slots of its parent.
+#[cold]
+#[inline(never)]
 fn advance() {
     let signals = sys::block_signals();
-    if !is_wiped() {
+    if !is_wiped() && !is_closed() {
         advance_undisturbed();
     }
     sys::restore_signals(signals);
@@ -197,14 +266,17 @@ fn claim(slot: usize, from: u64, to: u64) -> bool {
 fn give_slot(block: u64) {
     let before = window(block).load(Ordering::Acquire);
     // A block of an earlier round whose slot is still needed keeps the entry.
-    if before != EMPTY || CLOSED.load(Ordering::Acquire) {
+    if before != EMPTY {
         return;
     }
     let claimed = (0..SLOTS).find(|slot| claim(*slot, tail::UNUSED, block | tail::BUSY));
     let Some(slot) = claimed else { return };
     let entry = entry(block, slot);
     let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
-    let given = window(block).compare_exchange(EMPTY, entry, order, otherwise).is_ok();
+    // Asked when the slot is claimed, a locked instruction: who closes the ring has seen all slots
+    // that are given to a block.
+    let given =
+        !is_closed() && window(block).compare_exchange(EMPTY, entry, order, otherwise).is_ok();
     number(slot).store(if given { block } else { tail::UNUSED }, Ordering::Release);
 }
 
@@ -231,6 +303,7 @@ fn drain(slot: usize, block: u64, current: u64) {
 
 /// Fills the holes of a claimed block with what the file has there: lines that were written beside
 /// the ring before the slot was opened.
+#[inline(never)] // its buffer would be on the stack while blocks are written
 fn heal(memory: *mut u8, block: u64) {
     let mut chunk = [0; 256];
     for start in (0..BLOCK).step_by(chunk.len()) {
@@ -248,67 +321,6 @@ fn heal(memory: *mut u8, block: u64) {
             }
         }
     }
-}
-
-/// Writes out all that is in the ring, so that the log is whole without its tail; from then on lines
-/// go straight to the file. False when a thread was stopped in the middle of a line: then the tail
-/// is still needed.
-pub(crate) fn finish() -> bool {
-    /// Other threads get this many chances to end the line or the drain that they are at.
-    const PATIENCE: usize = 200;
-    CLOSED.store(true, Ordering::Release);
-    let mut claimed = [None; SLOTS];
-    let mut all_done = false;
-    for _ in 0..PATIENCE {
-        all_done = true;
-        for (slot, claimed) in claimed.iter_mut().enumerate() {
-            let block = number(slot).load(Ordering::Acquire);
-            if block & tail::BUSY == 0 && claim(slot, block, block | tail::BUSY) {
-                *claimed = Some(block);
-            }
-            all_done &= match *claimed {
-                Some(block) if has_hole_before_cursor(slot, block) => {
-                    heal(slot_memory(slot), block);
-                    !has_hole_before_cursor(slot, block)
-                }
-                Some(_) => true,
-                None => block == tail::UNUSED,
-            };
-        }
-        if all_done {
-            break;
-        }
-        sys::yield_processor();
-    }
-    for (slot, block) in claimed.iter().enumerate() {
-        if let Some(block) = *block {
-            window(block).store(EMPTY, Ordering::Release);
-            write_runs(slot_memory(slot), block * BLOCK as u64);
-        }
-    }
-    all_done
-}
-
-fn has_hole_before_cursor(slot: usize, block: u64) -> bool {
-    let cursor = HOT.cursor.0.load(Ordering::Acquire);
-    let used = cursor.saturating_sub(block * BLOCK as u64).min(BLOCK as u64) as usize;
-    is_hole_in(slot_memory(slot), used)
-}
-
-/// Whether one of the first `len` bytes of a slot is NUL.
-fn is_hole_in(memory: *mut u8, len: usize) -> bool {
-    // SAFETY: `len` is at most BLOCK. Volatile, because others may be storing there.
-    (0..len).any(|index| unsafe { memory.add(index).read_volatile() } == 0)
-}
-
-/// Writes what is not a hole of a block to its positions.
-fn write_runs(memory: *mut u8, position: u64) {
-    // SAFETY: the slot is claimed; a record that is still being stored may change bytes under us,
-    // which makes the run end early and keeps the tail (see `finish`).
-    let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
-    for_each_run(bytes, |at, run| {
-        file::write_at(position + at as u64, run);
-    });
 }
 
 /// Calls `each` with the place and the bytes of everything between the holes of a block.

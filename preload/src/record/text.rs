@@ -99,6 +99,9 @@ fn record_at(op: Op, ptr: usize, size: usize, place: Where) {
         line.fill(out, place.as_ptr());
         publish(out, place);
     }
+    if ring::is_closed() {
+        with_text(op, ptr, size, place, |parts| ring::put_beside(position, parts));
+    }
 }
 
 /// # Safety
@@ -113,18 +116,23 @@ unsafe fn publish(out: *mut u8, place: Where) {
 #[cold]
 #[inline(never)]
 fn record_rare_form(op: Op, ptr: usize, size: usize, place: Where) {
-    let mut text = [0; MAX_OP_TEXT];
-    let len = op_text(op, ptr as u64, size as u64, &mut text);
-    put(ring::reserve(place.len() + len), op, ptr, size, place);
+    with_text(op, ptr, size, place, |parts| ring::put(ring::reserve(ring::len_of(parts)), parts));
 }
 
 /// Stores a line whose place is reserved, in the way that is right for any line and place.
 #[cold]
 #[inline(never)]
 fn put(position: u64, op: Op, ptr: usize, size: usize, place: Where) {
+    with_text(op, ptr, size, place, |parts| ring::put(position, parts));
+}
+
+/// Makes the text of a line, in the way that is right for any, and hands its parts to `action`.
+#[cold]
+#[inline(never)]
+fn with_text(op: Op, ptr: usize, size: usize, place: Where, action: impl FnOnce(&[&[u8]])) {
     let mut text = [0; MAX_OP_TEXT];
     let len = op_text(op, ptr as u64, size as u64, &mut text);
-    ring::put(position, &[place.as_bytes(), text.get(..len).unwrap_or(&[])]);
+    action(&[place.as_bytes(), text.get(..len).unwrap_or(&[])]);
 }
 
 /// A realloc under way: the place of its `<` is taken.
@@ -185,9 +193,7 @@ fn realloc_at(old: usize, size: usize, place: Where, real: impl FnOnce() -> usiz
 
 fn hold(op: Op, ptr: usize, place: Where) -> Held {
     let Some(line) = Line::new(op, ptr as u64, 0, place.len()) else {
-        let mut text = [0; MAX_OP_TEXT];
-        let len = op_text(op, ptr as u64, 0, &mut text);
-        return Held { place, position: ring::reserve(place.len() + len), filled: None };
+        return hold_any(op, ptr, place);
     };
     let position = ring::reserve(line.len());
     let filled = ring::place(position, line.len()).map(|out| {
@@ -196,7 +202,22 @@ fn hold(op: Op, ptr: usize, place: Where) -> Held {
         unsafe { line.fill(out, place.as_ptr()) };
         (out, line.op_offset())
     });
+    if filled.is_none() || ring::is_closed() {
+        with_text(op, ptr, 0, place, |parts| ring::announce(position, parts));
+    }
     Held { place, position, filled }
+}
+
+/// Holds the place of a line of a rare form.
+#[cold]
+#[inline(never)]
+fn hold_any(op: Op, ptr: usize, place: Where) -> Held {
+    let mut position = 0;
+    with_text(op, ptr, 0, place, |parts| {
+        position = ring::reserve(ring::len_of(parts));
+        ring::announce(position, parts);
+    });
+    Held { place, position, filled: None }
 }
 
 impl Held {
@@ -210,6 +231,9 @@ impl Held {
             out.add(op_offset).write(op as u8);
             publish(out, self.place);
         }
+        if ring::is_closed() {
+            with_text(op, ptr, 0, self.place, |parts| ring::put_beside(self.position, parts));
+        }
     }
 
     /// The old block lives on: the line becomes a comment, and the failure gets one of its own.
@@ -217,14 +241,18 @@ impl Held {
     #[inline(never)]
     fn cancel(&self, ptr: usize, size: usize) {
         const COMMENT: &[u8; PUBLISHED_LAST] = b"#       ";
+        let mut text = [0; MAX_OP_TEXT];
+        let len = op_text(Op::ReallocOld, ptr as u64, 0, &mut text);
+        let rest = self.place.as_bytes().get(PUBLISHED_LAST..).unwrap_or(&[]);
+        let parts: [&[u8]; 3] = [COMMENT, rest, text.get(..len).unwrap_or(&[])];
         if let Some((out, _)) = self.filled {
             // SAFETY: as in `end`.
             unsafe { arch::publish_8_bytes(out, COMMENT.as_ptr()) };
+            if ring::is_closed() {
+                ring::put_beside(self.position, &parts);
+            }
         } else {
-            let mut text = [0; MAX_OP_TEXT];
-            let len = op_text(Op::ReallocOld, ptr as u64, 0, &mut text);
-            let rest = self.place.as_bytes().get(PUBLISHED_LAST..).unwrap_or(&[]);
-            ring::put(self.position, &[COMMENT, rest, text.get(..len).unwrap_or(&[])]);
+            ring::put(self.position, &parts);
         }
         record_at(Op::ReallocFailed, ptr, size, self.place);
     }

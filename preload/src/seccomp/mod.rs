@@ -149,6 +149,7 @@ fn begin_silence(call: &mut Call) {
 
 /// Whether recording can go on under the filter that `program`, a `struct sock_fprog`, is. True where
 /// the kernel will refuse it.
+#[inline(never)] // the calls that it asks about would be on the stack while a log is opened
 fn allows_recording(program: usize) -> bool {
     /// `SECCOMP_RET_KILL_PROCESS`.
     const KILL: u32 = 0x8000_0000;
@@ -179,5 +180,9 @@ fn allows_recording(program: usize) -> bool {
         let read = || unsafe { (filter as *const Instruction).add(index).read_unaligned() };
         (index < len).then(read)
     };
-    needs::are_met(|call| bpf::run(fetch, call).unwrap_or(KILL))
+    let ask = |call: &bpf::Call| bpf::run(fetch, call).unwrap_or(KILL);
+    if !needs::is_barrier_met(ask) {
+        sys::IS_BARRIER_FORBIDDEN.store(true, Ordering::Relaxed);
+    }
+    needs::are_met(ask)
 }

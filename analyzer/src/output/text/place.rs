@@ -72,7 +72,6 @@ fn whole(stack: StackId, stacks: &Stacks, lines: &mut Lines<'_, impl Write>) -> 
                 lines.remark("... what called this is not known ...")?;
                 continue;
             }
-            Step::NotTaken => continue,
         };
         let is_site = shown == 0 && site == Some(frame);
         if !is_site && (shown == 0 || frame.is_runtime && !has_no_own) {

@@ -1,5 +1,6 @@
 //! Where the chunks of a trace are: in its file, in its tail, or in memory.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io;
 
@@ -151,8 +152,12 @@ impl Chunks {
             }
         }
         let strange = walk(&bytes, id, |at, header, length| add(at, header, length, false))?;
-        // Of a chunk that is there twice the longer one counts.
-        places.sort_by_key(|place| (place.stream, place.number, u32::MAX - place.length));
+        // Of a chunk that is there twice the longer one counts. Of two as long, a process may have died
+        // while it wrote the one in the file, or the first there: that may have a hole.
+        places.sort_by_key(|place| {
+            let Place { stream, number, length, is_in_slot, at, .. } = *place;
+            (stream, number, Reverse((length, is_in_slot, at)))
+        });
         places.dedup_by_key(|place| (place.stream, place.number));
         Ok(Chunks { bytes, slots, places, moment, strange })
     }

@@ -80,7 +80,6 @@ impl Stacks {
         match meaning {
             Address::Cut => Link::Cut,
             Address::Ended => Link::Ended,
-            Address::NotTaken => Link::NotTaken,
             Address::Return(address) => Link::Call(self.site(address)),
         }
     }

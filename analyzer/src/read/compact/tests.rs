@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use mtr_format::compact::decode::Request;
-use mtr_format::compact::op::{FRAMES_CUT, Family, FreeKind, NOT_TAKEN, Outcome, WALK_ENDED};
+use mtr_format::compact::op::{FRAMES_CUT, Family, FreeKind, Outcome, WALK_ENDED};
 use mtr_format::text::decode::Op;
 
 use super::writer::{Writer, chunks_of, file_of};
@@ -198,8 +198,7 @@ fn what_is_missing_of_a_stack_is_part_of_it() {
     let mut trace = Writer::new();
     let ended = trace.stack(&[0x401000, WALK_ENDED]);
     let cut = trace.stack(&[0x401000, FRAMES_CUT, 0x402000]);
-    let not_taken = trace.stack(&[NOT_TAKEN]);
-    for (node, ptr) in [(ended, 0x10), (cut, 0x20), (not_taken, 0x30), (0, 0x40)] {
+    for (node, ptr) in [(ended, 0x10), (cut, 0x20), (0, 0x30)] {
         let info = trace.info(node, 8, Family::Malloc);
         trace.alloc(info, ptr);
     }
@@ -207,8 +206,7 @@ fn what_is_missing_of_a_stack_is_part_of_it() {
     let stacks: Vec<_> = sites(&events).iter().map(|stack| links(&log, *stack)).collect();
     assert_eq!(stacks[0], [Link::Call(0), Link::Ended]);
     assert_eq!(stacks[1], [Link::Call(0), Link::Cut, Link::Call(1)]);
-    assert_eq!(stacks[2], [Link::NotTaken]);
-    assert_eq!(stacks[3], [Link::Unknown]);
+    assert_eq!(stacks[2], [Link::Unknown]);
     assert_eq!(log.damage, Damage::default());
 }
 

@@ -112,7 +112,8 @@ fn state_loss(file: &File, tail: &Blocks) -> io::Result<()> {
     )
 }
 
-/// A chunk in the file. The one that a process was writing out when it died may be there in part.
+/// A chunk in the file. The one that a process was writing out when it died may be there in part: cut,
+/// or with a hole where others lie behind it.
 struct Found {
     at: u64,
     length: u32,
@@ -120,7 +121,7 @@ struct Found {
     available: u32,
 }
 
-/// Appends the chunks that the file does not have; one of which it has a part goes where that is.
+/// Appends the chunks that the file does not have; one of which it may have a part goes where that is.
 fn absorb_slots(file: &File, tail: &Slots) -> io::Result<()> {
     let bytes = Bytes::File(file.try_clone()?);
     let end = bytes.length()?;
@@ -136,11 +137,12 @@ fn absorb_slots(file: &File, tail: &Slots) -> io::Result<()> {
         let Some(header) = Header::parse(chunk) else { continue };
         note_last(&mut last, &header);
         let copies = found.get(&(header.stream, header.number)).map_or(&[][..], |copies| copies);
-        if copies.iter().any(|copy| copy.available >= header.length) {
+        if copies.iter().any(|copy| copy.available > header.length) {
             continue;
         }
-        // A chunk reaches to where its header says, so only one of this length fits there.
-        match copies.iter().find(|copy| copy.length == header.length) {
+        // A chunk reaches to where its header says, so only one of this length fits there. Of
+        // several, the last counts.
+        match copies.iter().rfind(|copy| copy.length == header.length) {
             Some(copy) => file.write_all_at(chunk, copy.at)?,
             None => append(file, &mut behind, chunk)?,
         }

@@ -1,7 +1,7 @@
 use super::*;
 use std::fs;
 
-use mtr_format::compact::chunk::{CHUNK, Header};
+use mtr_format::compact::chunk::{CHUNK, HEADER, Header};
 
 use crate::read::compact::writer::{ID, Writer, file_of};
 use crate::read::{Damage, Event, Log, Opened, read};
@@ -230,6 +230,44 @@ fn of_a_chunk_that_is_there_twice_the_longer_one_counts() {
     let (_folder, path) = trace_of(&shorter, &chunks);
     assert_eq!(read_all_of(&path).1, expected());
     assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+    let (log, events) = read_all_of(&path);
+    assert_eq!((events, log.damage), (expected(), Damage::default()));
+}
+
+/// A file with a hole in its second chunk, which somebody died while writing; another stream's stands
+/// behind it.
+fn with_hole(chunks: &[(Header, Vec<u8>)], hole: std::ops::Range<usize>) -> Vec<u8> {
+    let mut bytes = file_of(chunks);
+    let second = HEADER + (HEADER + chunks[0].1.len()).next_multiple_of(64);
+    bytes[second..][hole].fill(0);
+    bytes
+}
+
+#[test]
+fn a_chunk_in_the_tail_counts_where_that_in_the_file_has_a_hole() {
+    let chunks = chunks();
+    let length = chunks[1].1.len();
+    for from in 0..length {
+        let (_folder, path) = trace_of(&chunks, &chunks[1..2]);
+        fs::write(&path, with_hole(&chunks, from..length)).unwrap();
+        let (log, events) = read_all_of(&path);
+        assert_eq!((events, log.damage), (expected(), Damage::default()), "hole from {from} on");
+        // The tail goes when it is absorbed: the hole has to be filled.
+        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+        assert_eq!(fs::read(&path).unwrap(), file_of(&chunks), "hole from {from} on");
+    }
+}
+
+#[test]
+fn of_a_chunk_that_libmtr_has_appended_the_first_may_have_a_hole() {
+    let chunks = chunks();
+    let length = chunks[1].1.len();
+    let (_folder, path) = trace_of(&chunks, &[]);
+    fs::remove_file(tail_path(&path)).unwrap();
+    let mut bytes = with_hole(&chunks, 0..length);
+    bytes.resize(bytes.len().next_multiple_of(64), 0);
+    bytes.extend(file_of(&chunks[1..2]));
+    fs::write(&path, bytes).unwrap();
     let (log, events) = read_all_of(&path);
     assert_eq!((events, log.damage), (expected(), Damage::default()));
 }
