@@ -63,6 +63,23 @@ fn children_of_a_threaded_program_start_threads_of_their_own() {
 }
 
 #[test]
+fn what_other_threads_allocate_while_fork_is_under_way_is_inherited() {
+    let folder = Folder::new("fork-beside");
+    let program = build(&folder, "fork_beside_threads.c", &[]);
+    for (format, run) in Hazard::new(&program, &[]).run(&folder) {
+        let all = all_of(format, &run);
+        assert_eq!(all[0].1[&7400], (1, 0), "{format:?}");
+        for (recorded, counts) in &all[1..] {
+            assert!(!counts.contains_key(&7400), "{format:?}: the parent's are its child's");
+            let report = mtr_report([recorded.path()]).without_faults();
+            let freed = "1 block inherited from the parent process was freed.";
+            assert!(report.text.contains(freed), "{format:?}: {}", report.description());
+        }
+        assert_eq!(all.len(), 3, "{format:?}: a child and a child of it");
+    }
+}
+
+#[test]
 fn vfork_posix_spawn_and_system_start_programs_with_records_of_their_own() {
     let folder = Folder::new("spawn");
     let program = build(&folder, "spawn_leaves.c", &[]);

@@ -111,6 +111,26 @@ fn stacks_of_c_equal_those_of_glibc_address_by_address() {
     }
 }
 
+/// 2 MiB between segments, as linkers left them by default up to 2018: the loader then knows each
+/// segment by itself.
+#[test]
+fn stacks_through_modules_with_gaps_equal_those_of_glibc_address_by_address() {
+    let folder = Folder::new("stacks-gaps");
+    for flags in [&["-O2", "-fPIE", "-pie"][..], &["-O2", "-no-pie"]] {
+        let gaps = "-Wl,-z,max-page-size=0x200000";
+        let shared = ["-O2", "-shared", "-fPIC", gaps];
+        compile(&folder, "plugin.so", &program("stacks_plugin.c"), &shared);
+        let flags = [flags, &["-pthread", "-ldl", gaps]].concat();
+        let program = compile(&folder, "stacks", &program("stacks.c"), &flags);
+        let (compared, _) = stacks_equal_glibcs(&folder, &program, &["./plugin.so"]);
+        assert!(compared > 500, "only {compared} stacks");
+        let trace = Trace::read(&folder.join("trace.mtr")).unwrap();
+        let ours: Vec<_> = trace.modules().filter(|m| m.path.ends_with("stacks")).collect();
+        assert_eq!(ours.len(), 1, "the program is one module: {ours:#x?}");
+        assert!(ours[0].end - ours[0].start > 6 << 20, "{ours:#x?}");
+    }
+}
+
 #[test]
 fn stacks_of_cpp_equal_those_of_glibc_address_by_address() {
     let folder = Folder::new("stacks-cpp");

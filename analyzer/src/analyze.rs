@@ -33,8 +33,10 @@ pub fn analyze_ended(
 ) -> Result<Profile, Error> {
     let order = if kind.is_ours() { Order::Kept } else { Order::Loose };
     let mut replay = Replay::new(order);
-    if let Some(blocks) = inherited::blocks(trace) {
-        replay.inherit(blocks);
+    let inherited = inherited::of_child(trace);
+    let knows_inherited = inherited.as_ref().is_some_and(|inherited| inherited.is_certain);
+    if let Some(inherited) = inherited {
+        replay.inherit(inherited.blocks);
     }
     let log = read::read_ahead(trace, |event| replay.event(event))?;
     let outcome = replay.finish();
@@ -45,7 +47,7 @@ pub fn analyze_ended(
         deletes_in: mismatches::modules(&log, &outcome),
     };
     let resolved = symbolize::resolve(&log.sites, &options);
-    Ok(profile(trace, &log, outcome, resolved, programs, status))
+    Ok(profile(trace, &log, outcome, knows_inherited, resolved, programs, status))
 }
 
 /// Puts together what the stages found.
@@ -53,12 +55,13 @@ fn profile(
     trace: &Path,
     log: &Log,
     outcome: Outcome,
+    knows_inherited: bool,
     mut resolved: Resolved,
     programs: &[PathBuf],
     status: Option<ExitStatus>,
 ) -> Profile {
     let places = Places::new(&log.sites, std::mem::take(&mut resolved.places));
-    let blind = Blind::of(log, &outcome);
+    let blind = Blind::of(log, knows_inherited);
     let ending = match log {
         Log { running: true, .. } => Ending::Running,
         Log { exited: true, .. } => Ending::Exited,
@@ -101,7 +104,7 @@ fn profile(
 enum Blind {
     /// Everything was recorded from the first allocation on.
     Never,
-    /// The process inherited a heap of its parent's that is not known.
+    /// The process inherited a heap of its parent's that is not known, or not for sure.
     BeforeFork,
     /// Recording was switched on, or off and on, in the middle.
     BeforeStart,
@@ -110,7 +113,7 @@ enum Blind {
 }
 
 impl Blind {
-    fn of(log: &Log, outcome: &Outcome) -> Blind {
+    fn of(log: &Log, knows_inherited: bool) -> Blind {
         let damage = &log.damage;
         if log.header.version.is_none()
             || log.header.start_by_mtrace == Some(true)
@@ -119,7 +122,7 @@ impl Blind {
             Blind::BeforeStart
         } else if damage.hides_records() {
             Blind::Lost
-        } else if log.header.parent.is_some() && !outcome.knows_inherited {
+        } else if log.header.parent.is_some() && !knows_inherited {
             Blind::BeforeFork
         } else {
             Blind::Never

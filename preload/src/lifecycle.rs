@@ -193,7 +193,8 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
     let by_mtrace = STARTED_BY_MTRACE.load(Ordering::Relaxed);
     let position = POSITION_AT_FORK.swap(u64::MAX, Ordering::Relaxed);
     let position = (position != u64::MAX).then_some(position);
-    let parent_of_log = parent.map(|(pid, path)| log::Parent { pid, position, path });
+    let had_threads = WAS_THREADED.load(Ordering::Relaxed);
+    let parent_of_log = parent.map(|(pid, path)| log::Parent { pid, had_threads, position, path });
     log::write_header(this, by_mtrace, parent_of_log)?;
     if let Some(program) = modules::program() {
         modules::write_line_of(&program, log::write_comment);

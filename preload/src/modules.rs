@@ -44,6 +44,9 @@ pub(crate) struct Module {
     pub(crate) start: usize,
     /// Address behind its last mapping.
     pub(crate) end: usize,
+    /// Where what the loader knows by `start` ends: `end`, or, if there are gaps between the segments,
+    /// the end of the first one.
+    known_end: usize,
     /// The loader's record of it. Valid while code of the module runs, or while it cannot be
     /// unloaded for another reason.
     pub(crate) link_map: *const LinkMap,
@@ -51,8 +54,30 @@ pub(crate) struct Module {
     pub(crate) eh_frame_hdr: usize,
 }
 
-/// The module that holds an address.
+/// The module that holds an address, which stays loaded meanwhile.
 pub(crate) fn find(address: usize) -> Option<Module> {
+    let mut module = find_mapped(address)?;
+    // Of a module with gaps between its segments the loader knows each segment by itself. The first
+    // one has the ELF header; it lies where the module was linked to begin at 0, as libraries are,
+    // or where the kernel says that the program's headers are.
+    // SAFETY: the module is loaded, and stays so.
+    let bias = unsafe { &*module.link_map }.bias();
+    if bias != module.start {
+        let is_of_it = |first: &Module| core::ptr::eq(first.link_map, module.link_map);
+        // SAFETY: reads the auxiliary vector.
+        let program = || unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
+        let first = find_mapped(bias).filter(is_of_it);
+        if let Some(first) = first.or_else(|| find_mapped(program()).filter(is_of_it)) {
+            (module.start, module.known_end) = (first.start, first.end);
+        }
+    }
+    module.end = elf::end(&module).unwrap_or(module.end);
+    Some(module)
+}
+
+/// What the loader knows of an address, whether it stays loaded or not: the module that holds it, or
+/// a segment of that.
+fn find_mapped(address: usize) -> Option<Module> {
     let mut found = MaybeUninit::<DlFindObject>::zeroed();
     // SAFETY: the loader accepts any address and fills the record when it returns 0.
     let found = unsafe {
@@ -64,6 +89,7 @@ pub(crate) fn find(address: usize) -> Option<Module> {
     Some(Module {
         start: found.map_start as usize,
         end: found.map_end as usize,
+        known_end: found.map_end as usize,
         link_map: found.link_map,
         eh_frame_hdr: found.eh_frame as usize,
     })

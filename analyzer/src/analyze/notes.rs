@@ -60,15 +60,17 @@ pub(super) fn of(
             counted(totals.failed_bytes, "byte", "bytes"),
         ));
     }
-    if totals.inherited_frees > 0 {
-        notes.push(inherited(totals.inherited_frees));
+    // What a child of fork frees and nobody knows is its parent's.
+    let may_be_inherited = if blind == Blind::BeforeFork { totals.unknown_frees } else { 0 };
+    let inherited_frees = totals.inherited_frees + may_be_inherited;
+    if inherited_frees > 0 {
+        notes.push(inherited(inherited_frees));
     }
     if totals.unknown_frees > 0 {
         let blocks = counted(totals.unknown_frees, "block", "blocks");
         let were = if totals.unknown_frees == 1 { "was" } else { "were" };
         match blind {
-            Blind::Never => {}
-            Blind::BeforeFork => notes.push(inherited(totals.unknown_frees)),
+            Blind::Never | Blind::BeforeFork => {}
             Blind::BeforeStart => notes.push(format!(
                 "{blocks} allocated before tracing began (or while it was off) {were} freed."
             )),

@@ -15,7 +15,15 @@ fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
     let input = text.as_bytes();
     let log = read_from(input, path, 4096, Holes::AreLosses, |e| replay.event(e)).unwrap();
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, ..Resolved::default() }, &[], None)
+    profile(
+        path,
+        &log,
+        replay.finish(),
+        false,
+        Resolved { places, ..Resolved::default() },
+        &[],
+        None,
+    )
 }
 
 fn unresolved(_: &CallSite) -> Place {
@@ -139,7 +147,15 @@ fn profile_of_trace(trace: &Writer) -> Profile {
         certainty: Certainty::Stated,
     };
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(path, &log, replay.finish(), Resolved { places, ..Resolved::default() }, &[], None)
+    profile(
+        path,
+        &log,
+        replay.finish(),
+        false,
+        Resolved { places, ..Resolved::default() },
+        &[],
+        None,
+    )
 }
 
 #[test]

@@ -151,6 +151,8 @@ pub struct Parent {
     pub position: Option<u64>,
     /// Its log.
     pub log: PathBuf,
+    /// It had other threads at the fork.
+    pub had_threads: bool,
 }
 
 impl Head {
@@ -179,7 +181,14 @@ impl Head {
                 Ok(Meta::Pid(pid)) => head.pid = head.pid.or(u32::try_from(pid).ok()),
                 Ok(Meta::Parent { pid, position, path }) if head.parent.is_none() => {
                     let log = super::header::path(path);
-                    head.parent = u32::try_from(pid).ok().map(|pid| Parent { pid, position, log });
+                    let had_threads = false;
+                    let parent = |pid| Parent { pid, position, log, had_threads };
+                    head.parent = u32::try_from(pid).ok().map(parent);
+                }
+                Ok(Meta::ForkedBesideThreads) => {
+                    if let Some(parent) = &mut head.parent {
+                        parent.had_threads = true;
+                    }
                 }
                 Ok(Meta::Started { seconds, nanoseconds, ticks }) => {
                     head.started = head.started.or(Some((seconds, nanoseconds)));

@@ -67,8 +67,6 @@ pub struct Outcome {
     pub ends: Vec<End>,
     /// Line of the last record.
     pub last_line: u64,
-    /// The blocks that the process had from its parent were known.
-    pub knows_inherited: bool,
 }
 
 impl Replay {
@@ -238,8 +236,7 @@ impl Replay {
         self.peak.blocks = sites.iter().map(|site| site.peak_blocks).sum();
         let (faults, last_line) = (self.faults.finish(self.line), self.line);
         let (totals, peak, ends) = (self.totals, self.peak, self.ends);
-        let knows_inherited = self.inherited.is_some();
-        Outcome { totals, peak, sites, faults, ends, last_line, knows_inherited }
+        Outcome { totals, peak, sites, faults, ends, last_line }
     }
 }
 

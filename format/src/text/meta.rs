@@ -45,6 +45,9 @@ pub enum Meta<'a> {
         /// Its log.
         path: &'a [u8],
     },
+    /// `# forked beside threads`: the parent had others at the fork, and what they did at that moment
+    /// may stand on the other side of POSITION.
+    ForkedBesideThreads,
     /// `# earlier PATH`.
     Earlier(&'a [u8]),
     /// `# module START END BIAS BUILDID PATH NAME`.
@@ -131,6 +134,7 @@ impl<'a> Meta<'a> {
             b"preceded" => Ok(Meta::Preceded(values.rest)),
             b"operators" if values.rest == b"standard" => Ok(Meta::StandardOperators),
             b"parent" => parent(&mut values).ok_or("\"# parent PID POSITION PATH\""),
+            b"forked" if values.rest == b"beside threads" => Ok(Meta::ForkedBesideThreads),
             b"earlier" => Ok(Meta::Earlier(values.rest)),
             b"module" => module(&mut values).ok_or("\"# module START END BIAS BUILDID PATH NAME\""),
             b"unload" => unload(&mut values).ok_or("\"# unload START END\""),
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 20] = [
+        let lines: [(&str, Meta<'_>); 21] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),
@@ -249,6 +253,7 @@ mod tests {
             ("# start mtrace", Meta::StartByMtrace(true)),
             ("# preceded ./t", Meta::Preceded(b"./t")),
             ("# operators standard", Meta::StandardOperators),
+            ("# forked beside threads", Meta::ForkedBesideThreads),
             ("# parent 12 - t.mtrace", Meta::Parent { pid: 12, position: None, path: b"t.mtrace" }),
             (
                 "# module 0x1000 0x2000 0x0 9d1ce2 /bin/t ./t",

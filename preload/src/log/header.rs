@@ -14,6 +14,8 @@ use crate::{operators, sys};
 /// Where a fork's child comes from.
 pub(crate) struct Parent<'a> {
     pub(crate) pid: i32,
+    /// It had other threads at the fork.
+    pub(crate) had_threads: bool,
     /// Length of its log at the fork.
     pub(crate) position: Option<u64>,
     /// Its log.
@@ -121,6 +123,9 @@ fn of_what<const N: usize>(
         }
         text.push(b" ");
         text.push_escaped(parent.path.as_bytes());
+        if parent.had_threads {
+            text.push(b"\n# forked beside threads");
+        }
     } else if !earlier().as_bytes().is_empty() {
         text.push(b"\n# earlier ");
         text.push_escaped(earlier().as_bytes());

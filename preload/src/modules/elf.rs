@@ -316,6 +316,15 @@ fn program_headers(module: &Module) -> Option<&'static [Elf64_Phdr]> {
     }
 }
 
+/// The address behind the last segment of a module.
+pub(super) fn end(module: &Module) -> Option<usize> {
+    // SAFETY: the module is loaded.
+    let bias = unsafe { (*module.link_map).bias };
+    let segments = program_headers(module)?.iter().filter(|header| header.p_type == libc::PT_LOAD);
+    let end = segments.map(|header| (header.p_vaddr + header.p_memsz) as usize).max()?;
+    Some(bias.wrapping_add(end))
+}
+
 /// The readable segment of a module that holds `address`.
 pub(crate) fn segment_at(module: &Module, address: usize) -> Option<&'static [u8]> {
     // SAFETY: the module is loaded.

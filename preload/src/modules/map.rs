@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use super::{LinkMap, Module, find};
+use super::{LinkMap, Module, find, find_mapped};
 use crate::global::{Scratch, Text};
 use crate::{log, sys};
 
@@ -14,6 +14,8 @@ const CAPACITY: usize = 2048;
 struct Known {
     start: AtomicUsize,
     end: AtomicUsize,
+    /// See [`Module::known_end`].
+    known_end: AtomicUsize,
     link_map: AtomicPtr<LinkMap>,
 }
 
@@ -21,6 +23,7 @@ static KNOWN: [Known; CAPACITY] = [const {
     Known {
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
+        known_end: AtomicUsize::new(0),
         link_map: AtomicPtr::new(core::ptr::null_mut()),
     }
 }; CAPACITY];
@@ -51,6 +54,7 @@ pub(crate) fn remember(module: &Module) {
     for (index, known) in KNOWN.iter().enumerate() {
         if known.start.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             known.end.store(module.end, Ordering::Relaxed);
+            known.known_end.store(module.known_end, Ordering::Relaxed);
             known.link_map.store(module.link_map.cast_mut(), Ordering::Relaxed);
             known.start.store(module.start, Ordering::Release);
             COUNT.fetch_max(index + 1, Ordering::AcqRel);
@@ -65,10 +69,12 @@ pub(crate) fn sweep() -> bool {
     for known in known() {
         let start = known.start.load(Ordering::Acquire);
         let end = known.end.load(Ordering::Relaxed);
+        let known_end = known.known_end.load(Ordering::Relaxed);
         let link_map = known.link_map.load(Ordering::Relaxed).cast_const();
+        // Not `find`: another thread may be about to unload it.
         let is_loaded = start <= 1
-            || find(start).is_some_and(|now| {
-                now.start == start && now.end == end && now.link_map == link_map
+            || find_mapped(start).is_some_and(|now| {
+                now.start == start && now.end == known_end && now.link_map == link_map
             });
         let claim = || known.start.compare_exchange(start, 1, Ordering::AcqRel, Ordering::Relaxed);
         if !is_loaded && claim().is_ok() {
