@@ -86,13 +86,18 @@ fn has_hole_before(end: u64, slot: usize, block: u64) -> bool {
 /// to another block any more.
 fn write_out(slot: usize, block: u64) {
     let memory = slot_memory(slot);
-    let mut copy = [0; 512];
-    for start in (0..BLOCK).step_by(copy.len()) {
-        for (index, byte) in copy.iter_mut().enumerate() {
+    let (mut copy, mut start) = ([0; 512], 0);
+    while start < BLOCK {
+        for (byte, index) in copy.iter_mut().zip(start..BLOCK) {
             // SAFETY: below BLOCK. Volatile, because others may be storing there.
-            *byte = unsafe { memory.add(start + index).read_volatile() };
+            *byte = unsafe { memory.add(index).read_volatile() };
         }
+        // Whole lines, because each that cannot be written is counted.
+        let piece = copy.get(..BLOCK - start).unwrap_or(&copy);
+        let len = piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
         let position = block * BLOCK as u64 + start as u64;
-        for_each_run(&copy, |at, run| file::write_at(position + at as u64, run));
+        let lines = piece.get(..len).unwrap_or(piece);
+        for_each_run(lines, |at, run| file::write_at(position + at as u64, run));
+        start += len;
     }
 }
