@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use support::*;
 
 /// An event as programs/record_kinds.c expects it, without its place: `+` stands for `>`, too.
@@ -213,107 +213,6 @@ fn a_signal_handler_may_allocate_while_a_hook_is_at_work() {
     assert!(taken * 10 >= counted[1] * 9, "{taken} of {} stacks are complete", counted[1]);
 }
 
-const BLOCKS: usize = 5001;
-
-/// Runs programs/ends.c to an end and returns its traces, the first image's first.
-#[track_caller]
-fn end(how: &str) -> Vec<Trace> {
-    let folder = Folder::new(&format!("compact-{how}"));
-    let program = compile(&folder, "ends", &program("ends.c"), &["-pthread"]);
-    let arguments = [how, &BLOCKS.to_string()];
-    let plain = run_plain(&program, &arguments).status;
-    let run = Traced::compact(&folder, &program).args(&arguments).run();
-    assert_eq!(run.output.status, plain, "with and without the library");
-    let traces = traces_beside(&run.path);
-    traces[0].is_in_order();
-    assert_eq!(traces[0].open, 0, "{how}");
-    assert_eq!(traces[0].allocated_and_freed(4242), (BLOCKS, BLOCKS / 2), "{how}");
-    traces
-}
-
-#[test]
-fn normal_ends_leave_one_complete_file() {
-    for how in ["return", "exit", "exit_in_thread"] {
-        end(how)[0].is_finished();
-    }
-}
-
-#[test]
-fn other_ends_lose_nothing() {
-    for how in ["_exit", "quick_exit", "abort", "segv", "kill", "term", "pthread_exit"] {
-        end(how);
-    }
-}
-
-#[test]
-fn an_exec_leaves_a_complete_trace_of_each_image() {
-    let traces = end("exec_self");
-    assert_eq!(traces.len(), 2);
-    for trace in &traces {
-        trace.is_in_order();
-        assert_eq!(trace.pid(), traces[0].pid(), "one process, two images");
-        assert_eq!(trace.allocated_and_freed(4242), (BLOCKS, BLOCKS / 2));
-    }
-    assert_eq!(traces[1].note("earlier"), [traces[0].path.to_str().unwrap()]);
-}
-
-#[test]
-fn sigkill_in_the_middle_of_loops_loses_nothing_recorded_before() {
-    let folder = Folder::new("compact-sigkill");
-    let program = compile(&folder, "counted_loop", &program("counted_loop.c"), &["-pthread"]);
-    for (round, threads) in [1, 3, 1, 3, 1, 3].into_iter().enumerate() {
-        let counters = Counters::new(&folder);
-        let (mut child, path) =
-            Traced::compact(&folder, &program).arg(&counters.0).arg(threads.to_string()).spawn();
-        counters.wait_for(&mut child, threads, 10_000 + 777 * round as u64);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let trace = Trace::read(&path).unwrap();
-        trace.is_in_order();
-        assert_eq!(trace.pid(), child.id());
-        let (allocated, freed) = trace.allocated_and_freed(6161);
-        let (counted, counted_frees) = counters.sums(threads);
-        // At least what was counted; at most one call per thread was recorded but not counted.
-        let range = |n: usize| n..=n + threads;
-        assert!(range(counted).contains(&allocated), "{allocated} allocations, {counted} counted");
-        assert!(range(counted_frees).contains(&freed), "{freed} frees, {counted_frees} counted");
-        assert!(trace.open <= threads, "{} reallocs of {threads} threads", trace.open);
-    }
-}
-
-#[test]
-fn a_forked_child_has_a_trace_of_its_own() {
-    let folder = Folder::new("compact-fork");
-    let program = compile(&folder, "fork", &program("fork.c"), &[]);
-    let run = Traced::compact(&folder, &program).run().succeeded();
-    let parent = run.trace();
-    parent.is_finished();
-    let traces = traces_beside(&run.path);
-    let [_, child] = &traces[..] else { panic!("{} traces", traces.len()) };
-    child.is_sound();
-    assert_eq!(child.pid().to_string(), run.stdout().trim());
-    let counts = |trace: &Trace| [7001, 7002, 7003].map(|size| trace.blocks_of(size).len());
-    assert_eq!(counts(&parent), [1, 1, 0], "the parent's blocks, and none of the child's");
-    assert_eq!(counts(child), [0, 0, 1], "the child's block, and none of the parent's");
-    assert_eq!(parent.allocated_and_freed(7001), (1, 0), "the child's free is not the parent's");
-    let inherited = parent.blocks_of(7001)[0].address;
-    assert!(child.events.iter().any(|e| e.freed() == Some(inherited)), "the child's free");
-    let stack = child.stack_of(child.blocks_of(7003)[0]);
-    assert_eq!(stack.thread, child.pid());
-    let parents = parent.stack_of(parent.blocks_of(7001)[0]);
-    assert_eq!(stack.frames[1..], parents.frames[1..], "below main they are the same");
-
-    // The position is a stamp: what is older, the child inherited.
-    let note = child.note("parent");
-    assert_eq!(note[0], parent.pid().to_string());
-    let position: u64 = note[1].parse().expect("a position");
-    let before =
-        |size| parent.blocks_of(size).iter().filter(|event| event.stamp < position).count();
-    assert_eq!([7001, 7002, 7003].map(before), [1, 0, 0]);
-    let report = mtr_report([&child.path]).without_faults();
-    assert!(report.text.contains("1 block inherited"), "{}", report.description());
-}
-
 #[test]
 fn plugins_at_the_same_address_have_nodes_of_their_own() {
     let folder = Folder::new("compact-plugins");
@@ -368,81 +267,6 @@ fn an_event_takes_nine_bytes_at_most() {
     assert!(events >= 500_000, "{events} events");
     assert!(count.length <= 9 * events, "{} bytes for {events} events", count.length);
     assert!(count.depth() > 20.0, "{} frames", count.depth());
-}
-
-/// Runs `program` in `folder` without and with the library and compares all that one can see.
-/// Returns the traces of every process.
-#[track_caller]
-fn behaves_the_same(folder: &Folder, program: &Path, arguments: &[&str]) -> Vec<Trace> {
-    let traces = Folder::new("compact-traces");
-    let prepare = || {
-        let mut command = clean_command(program);
-        command.args(arguments).current_dir(folder.path());
-        command.env("HOME", folder.path()).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C");
-        command.env("PYTHONMALLOC", "malloc");
-        command
-    };
-    let plain = prepare().output().unwrap();
-    let path = traces.join("trace.mtr");
-    let mut traced = prepare();
-    traced.env("LD_PRELOAD", library()).env("MTR_TRACE_FORMAT", "compact");
-    let traced = traced.env("MTR_OUTPUT", &path).output().unwrap();
-    let what = format!("{} {arguments:?}: {traced:?}", program.display());
-    assert_eq!(traced.status, plain.status, "{what}");
-    assert!(traced.stdout == plain.stdout && traced.stderr == plain.stderr, "{what}\n{plain:?}");
-    let all = traces_beside(&path);
-    assert!(all.iter().any(|trace| trace.path == path), "{what}: no trace");
-    for trace in &all {
-        trace.is_sound();
-        if trace.notes("parent").is_empty() {
-            trace.is_in_order();
-            assert!(!trace.events.is_empty(), "{what}: no events");
-        }
-        // Stacks of compiled code have roots, not ends.
-        let allocations = || trace.events.iter().filter(|e| e.kind == Kind::Alloc);
-        let ended = allocations().filter(|e| trace.stack_of(e).is_ended).count();
-        assert!(ended * 100 <= allocations().count(), "{what}: {ended} stacks are incomplete");
-    }
-    all
-}
-
-#[test]
-fn python_behaves_the_same_and_has_sound_traces() {
-    let Some(python) = need_elf("python3", "python, compact") else { return };
-    let folder = Folder::new("compact-python");
-    let script = "import json, sys, decimal\n\
-        data = json.loads('[' + ', '.join('{\"a\": [%d, \"x\"]}' % i for i in range(2000)) + ']')\n\
-        print(len(json.dumps(data)), sum(d['a'][0] for d in data))\n\
-        print('done', file=sys.stderr)\n\
-        sys.exit(3)\n";
-    std::fs::write(folder.join("script.py"), script).unwrap();
-    let traces = behaves_the_same(&folder, &python, &["-s", "script.py"]);
-    assert!(traces[0].events.len() > 100_000, "{} events", traces[0].events.len());
-}
-
-#[test]
-fn a_compiler_behaves_the_same_and_has_sound_traces() {
-    let Some(gcc) = need_elf("gcc", "gcc, compact") else { return };
-    let folder = Folder::new("compact-gcc");
-    let source = "#include <stdio.h>\nint main(void) { int unused; puts(\"built\"); }\n";
-    std::fs::write(folder.join("small.c"), source).unwrap();
-    let arguments = ["-O2", "-Wall", "-g", "small.c", "-o", "small"];
-    let traces = behaves_the_same(&folder, &gcc, &arguments);
-    assert!(traces.len() >= 4, "the driver, cc1, as, collect2, ld: {}", traces.len());
-    assert_eq!(run_plain(&folder.join("small"), &[]).stdout, b"built\n");
-}
-
-#[test]
-fn git_behaves_the_same_and_has_sound_traces() {
-    let Some(git) = need_elf("git", "git, compact") else { return };
-    let folder = Folder::new("compact-git");
-    behaves_the_same(&folder, &git, &["--version"]);
-    let mut init = clean_command(&git);
-    init.args(["init", "-q"]).current_dir(folder.path()).env("HOME", folder.path());
-    assert!(init.status().unwrap().success());
-    std::fs::write(folder.join("new file"), "text\n").unwrap();
-    behaves_the_same(&folder, &git, &["status"]);
-    behaves_the_same(&folder, &git, &["show", "no-such-commit"]);
 }
 
 /// A trace of one chunk: two lines, then docs/trace-format.md's example, then these records.

@@ -119,6 +119,16 @@ fn plugins_in_namespaces_of_their_own_change_nothing() {
 }
 
 #[test]
+fn settings_hold_for_a_program_that_allocates_before_libc_is_ready() {
+    let folder = Folder::new("before-libc");
+    let program = build(&folder, "before_libc.c");
+    for (format, run) in Hazard::new(&program, &[]).run(&folder) {
+        let counts = Recorded::of(format, &run).is_finished().counts();
+        assert_eq!((counts[&7800], counts[&7801]), ((1, 1), (1, 0)), "{format:?}");
+    }
+}
+
+#[test]
 fn a_library_may_allocate_in_its_constructor_before_ours_and_in_its_destructor() {
     let folder = Folder::new("early");
     let flags = ["-shared", "-fPIC"];

@@ -28,13 +28,17 @@ fn script(folder: &Folder, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Compiles t_mtrace with `flags`, or says that the machine cannot.
+/// Compiles state.c with `flags`, or says that the machine cannot.
 fn try_compile(folder: &Folder, name: &str, flags: &[&str]) -> Option<PathBuf> {
+    try_compile_by("cc", folder, name, flags)
+}
+
+fn try_compile_by(compiler: &str, folder: &Folder, name: &str, flags: &[&str]) -> Option<PathBuf> {
     let path = folder.join(name);
     let source = support::program("state.c");
-    let done = clean_command("cc").args(flags).arg("-o").arg(&path).arg(source).output().unwrap();
-    if !done.status.success() {
-        skip(name, &format!("cc {flags:?} does not work here"));
+    let done = clean_command(compiler).args(flags).arg("-o").arg(&path).arg(source).output();
+    if !done.is_ok_and(|done| done.status.success()) {
+        skip(name, &format!("{compiler} {flags:?} does not work here"));
         return None;
     }
     Some(path)
@@ -54,9 +58,7 @@ fn what_cannot_be_traced_is_said_before_anything_runs() {
     if let Some(program) = try_compile(&folder, "narrow", &["-m32"]) {
         refuses(&folder, &program, "it is a 32-bit program");
     }
-    let sanitizers =
-        [("address", "AddressSanitizer"), ("thread", "ThreadSanitizer"), ("leak", "LeakSanitizer")];
-    for (flag, name) in sanitizers {
+    for (flag, name) in SANITIZERS {
         let Some(program) = try_compile(&folder, name, &[&format!("-fsanitize={flag}")]) else {
             continue;
         };
@@ -93,6 +95,39 @@ fn what_cannot_be_traced_is_said_before_anything_runs() {
     } else {
         refuses(&folder, &secret, "no permission to read it");
     }
+}
+
+const SANITIZERS: [(&str, &str); 3] =
+    [("address", "AddressSanitizer"), ("thread", "ThreadSanitizer"), ("leak", "LeakSanitizer")];
+
+#[test]
+fn a_sanitizer_that_is_linked_statically_is_known_too() {
+    let folder = Folder::new("run-sanitizers");
+    for (flag, name) in SANITIZERS {
+        let library = match flag {
+            "address" => "-static-libasan",
+            "thread" => "-static-libtsan",
+            _ => "-static-liblsan",
+        };
+        let sanitize = format!("-fsanitize={flag}");
+        // What gcc is asked for is clang's default.
+        for (compiler, flags) in [("gcc", &[&*sanitize, library][..]), ("clang", &[&*sanitize])] {
+            let Some(program) = try_compile_by(compiler, &folder, name, flags) else { continue };
+            refuses(&folder, &program, &format!("it was built with {name}"));
+            let stripped = folder.join("stripped");
+            let done = clean_command("strip").arg("-o").arg(&stripped).arg(&program).status();
+            assert!(done.unwrap().success());
+            refuses(&folder, &stripped, "it was built with ");
+        }
+    }
+    // Its own malloc is no reason, and neither is a sanitizer that has none.
+    for flags in [&["-fsanitize=undefined", "-static-libubsan"][..], &[]] {
+        let Some(program) = try_compile(&folder, "other", flags) else { continue };
+        let output = mtr_run(folder.path()).arg(program).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let own = compile(&folder, "own_malloc", &program("own_malloc.c"), &[]);
+    assert_ne!(mtr_run(folder.path()).arg(own).output().unwrap().status.code(), Some(125));
 }
 
 #[test]

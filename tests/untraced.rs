@@ -93,6 +93,11 @@ fn a_child_that_becomes_an_untraced_program_is_counted_by_its_parent() {
     let report = Report::of_mtr_run(&output).without_faults();
     let expected = "1 program was started untraced: LD_PRELOAD was taken out";
     assert!(said(&report).contains(expected), "{}", report.description());
+    // env is traced, and takes itself away.
+    let script = "env -i /bin/true; :";
+    let output = mtr_run(folder.path()).args(["/bin/sh", "-c", script]).output().unwrap();
+    let report = Report::of_mtr_run(&output).without_faults();
+    assert!(said(&report).contains("went on untraced as /bin/true"), "{}", report.description());
 }
 
 /// A folder for logs in which those of `true` cannot be made, and the name of logs there.

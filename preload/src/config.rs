@@ -1,6 +1,6 @@
 //! What the environment asks for, read once: the program may change its environment later.
 
-use core::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char, c_void};
 
 use crate::global::{Global, Path, Scratch, Text};
 use crate::log::process::Process;
@@ -84,6 +84,27 @@ pub(crate) fn get() -> &'static Config {
 
 unsafe extern "C" {
     static environ: *const *const c_char;
+    static __libc_stack_end: *const c_void;
+}
+
+/// The environment at the start, which stands behind the arguments on the stack. `environ` is not set
+/// before libc is initialized, and programs may allocate before that (`.preinit_array`).
+pub(crate) fn environment_at_start() -> *const *const c_char {
+    let now = environment();
+    if !now.is_null() {
+        return now;
+    }
+    const MOST: usize = 1 << 24;
+    // SAFETY: the kernel puts the number of arguments there, the arguments, NULL and the environment.
+    unsafe {
+        let bottom = __libc_stack_end.cast::<usize>();
+        match bottom.as_ref() {
+            Some(count) if *count < MOST && *bottom.add(1 + count) == 0 => {
+                bottom.add(2 + count).cast()
+            }
+            _ => core::ptr::null(),
+        }
+    }
 }
 
 /// The environment as it is now.
@@ -94,9 +115,9 @@ pub(crate) fn environment() -> *const *const c_char {
 
 /// The value of an environment variable.
 pub(crate) fn variable(name: &[u8]) -> Option<&'static [u8]> {
-    // SAFETY: `environ` is a list of C strings that ends with NULL, or NULL before libc is ready.
+    // SAFETY: a list of C strings that ends with NULL, or NULL.
     unsafe {
-        let mut entry = environ;
+        let mut entry = environment_at_start();
         while let Some(text) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
             let text = text.to_bytes();
             if text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&b'=')) {
@@ -159,7 +180,7 @@ unsafe fn mark_run(run_pid: i32) {
 unsafe fn replace(name: &[u8], text: &'static CStr) {
     // SAFETY: as in `variable`; nobody else changes the environment before the program runs.
     unsafe {
-        let mut entry = environ.cast_mut();
+        let mut entry = environment_at_start().cast_mut();
         while let Some(old) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
             let rest = old.to_bytes().strip_prefix(name);
             if rest.is_some_and(|rest| rest.first() == Some(&b'=')) {

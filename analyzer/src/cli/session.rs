@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use super::quote::quoted;
@@ -50,7 +50,12 @@ pub fn report(
         writeln!(out, "\n{}:\n", counted(traces.len() as u64, one, many))?;
         for trace in traces.iter().take(SHOWN) {
             match part(trace) {
-                Ok(part) => writeln!(out, "  {}", processes::line(&part, text::WIDTH - 2))?,
+                Ok((part, left_for)) => {
+                    writeln!(out, "  {}", processes::line(&part, text::WIDTH - 2))?;
+                    if let Some(program) = left_for {
+                        writeln!(out, "    went on untraced as {}", shown(&program, None))?;
+                    }
+                }
                 Err(error) => failed(&error),
             }
         }
@@ -67,18 +72,19 @@ pub fn report(
     Ok(found)
 }
 
-/// What one line says of a trace.
-fn part(trace: &Trace) -> Result<Part, Error> {
+/// What one line says of a trace, and which program the process became without libmtr.so.
+fn part(trace: &Trace) -> Result<(Part, Option<PathBuf>), Error> {
     let mut replay = Replay::new(Order::Kept);
     let log = read::read(&trace.path, |event| replay.event(event))?;
-    Ok(Part {
+    let part = Part {
         trace: trace.path.clone(),
         program: log.header.program,
         arguments: log.header.arguments,
         pid: Some(trace.pid),
         ending: if log.running { Ending::Running } else { Ending::Exited },
         totals: replay.finish().totals,
-    })
+    };
+    Ok((part, log.left_for))
 }
 
 /// `mtr-report` as it can be typed: by name where the shell finds it, else beside `mtr-run`.

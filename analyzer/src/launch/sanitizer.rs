@@ -28,10 +28,24 @@ pub(super) fn of(program: &File) -> Option<&'static str> {
             return Some(name);
         }
     }
-    let mut symbols = file.dynamic_symbols();
-    symbols.find_map(|symbol| {
-        let symbol = symbol.name().ok()?;
-        let (name, ..) = SANITIZERS.iter().find(|(.., function)| *function == symbol)?;
-        Some(*name)
+    if let Some(name) = file.dynamic_symbols().find_map(initialized) {
+        return Some(name);
+    }
+    // One that is linked statically (clang's default) defines malloc for all libraries. In a stripped
+    // program it is known by the hooks that it offers.
+    let mut exports = file.dynamic_symbols().filter(|symbol| symbol.is_definition());
+    if !exports.any(|symbol| symbol.name() == Ok("malloc")) {
+        return None;
+    }
+    file.symbols().find_map(initialized).or_else(|| {
+        let mut names = file.dynamic_symbols().filter_map(|symbol| symbol.name().ok());
+        names.any(|name| name.starts_with("__sanitizer_")).then_some("a sanitizer")
     })
+}
+
+/// The sanitizer that a symbol initializes.
+fn initialized<'data>(symbol: impl ObjectSymbol<'data>) -> Option<&'static str> {
+    let symbol = symbol.name().ok()?;
+    let (name, ..) = SANITIZERS.iter().find(|(.., function)| *function == symbol)?;
+    Some(name)
 }

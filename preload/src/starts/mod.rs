@@ -33,7 +33,8 @@ static IS_BY_ENVIRONMENT: AtomicBool = AtomicBool::new(false);
 
 /// To be called when the log starts, while the environment is that which the loader saw.
 pub(crate) fn start() {
-    IS_BY_ENVIRONMENT.store(environment::preloads_us(config::environment()), Ordering::Relaxed);
+    IS_BY_ENVIRONMENT
+        .store(environment::preloads_us(config::environment_at_start()), Ordering::Relaxed);
 }
 
 /// Where a program that is about to start is counted.
