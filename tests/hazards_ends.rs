@@ -120,6 +120,26 @@ fn exit_while_other_threads_allocate_loses_nothing() {
 }
 
 #[test]
+fn exit_while_others_are_in_the_middle_of_a_call_leaves_a_whole_log() {
+    let folder = Folder::new("exit-inside");
+    let program = build(&folder, "exit_while_others_are_inside.c");
+    // Where membarrier(2) is forbidden the tail is needed still.
+    for (arguments, tail_stays) in [(&[][..], false), (&["without membarrier"], true)] {
+        let run_once = || {
+            let run = Traced::new(&folder, &program).args(arguments).run();
+            assert_eq!(run.output.status.code(), Some(7), "{}", run.description());
+            let log = run.log();
+            log.is_in_order();
+            mtr_report([&run.path]).without_faults();
+            assert!(tail_stays || !log.has_tail, "{}", run.description());
+            if tail_stays { log.has_tail } else { log.holes > 0 }
+        };
+        // Where the signals come is chance.
+        assert!((0..40).any(|_| run_once()), "no thread was ever inside of its call");
+    }
+}
+
+#[test]
 fn mtr_run_reports_on_a_program_that_was_killed() {
     let folder = Folder::new("run-killed");
     let program = build(&folder, "ends.c");
