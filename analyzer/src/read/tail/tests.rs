@@ -150,6 +150,20 @@ fn records_lost_are_stated_in_the_log_after_absorbing() {
 }
 
 #[test]
+fn absorbing_makes_no_record_of_a_line_that_was_cut() {
+    let text = &TEXT[..TEXT.windows(9).position(|w| w == b"0x50 0x20").unwrap() + 8];
+    let (_folder, log) = cut_log(text, text.len());
+    let mut tail = fs::read(tail_path(&log)).unwrap();
+    tail[24] = 1;
+    fs::write(tail_path(&log), tail).unwrap();
+    let before = read(&log, |_| {}).unwrap();
+    absorb(&log).unwrap();
+    let after = read(&log, |_| {}).unwrap();
+    assert_eq!((before.records, after.records), (2, 2));
+    assert!(before.damage.cut && after.damage.torn == 1, "{:?}", after.damage);
+}
+
+#[test]
 fn the_tail_of_a_running_process_is_left_alone() {
     let pid = std::process::id();
     let ticks = liveness::start_ticks(pid).unwrap();
