@@ -2,14 +2,17 @@
 """Runs test suites of other projects under libmtr.so: no test may fail that passes without it.
 
     suites.py [--library FILE] [--only NAME,...] [--formats compact,mtrace] [--work FOLDER]
-              [--python PYTHON] [--python-path FOLDER] [--git FOLDER] [--minutes N]
+              [--python PYTHON] [--python-path FOLDER] [--git FOLDER] [--git-scripts PATTERN,...]
+              [--sqlite FOLDER] [--sqlite-tests PATTERN,...] [--minutes N]
 
 --python-path is a folder with CPython's package `test` (Debian: libpython3-testsuite), --git a built
-source tree of git. What a machine lacks is skipped with a line. A test that fails under the library
-is run up to three times without it: only what passes each time is a difference.
+source tree of git, --sqlite a source tree of SQLite in which `make testfixture` was run. What a
+machine lacks is skipped with a line. A test that fails under the library is run up to three times
+without it: only what passes each time is a difference.
 """
 
 import argparse
+import fnmatch
 import os
 import re
 import shutil
@@ -25,9 +28,11 @@ test_subprocess test_io test_signal test_asyncio test_threading test_socket test
 test_multiprocessing_fork test_multiprocessing_spawn test_multiprocessing_forkserver
 test_concurrent_futures test_selectors test_pty test_zlib test_pickle test_re test_hashlib""".split()
 
-GIT = """t0000-basic t0060-path-utils t1300-config t3200-branch t3400-rebase t3903-stash
-t4013-diff-various t5300-pack-object t5500-fetch-pack t5510-fetch t6030-bisect-porcelain
-t7004-tag t7600-merge t7810-grep t9300-fast-import""".split()
+# Patterns: of git's scripts, and of SQLite's tests.
+GIT = """t0000-* t0060-* t1300-* t3200-* t3400-* t3903-* t4013-* t5300-* t5500-* t5510-* t6030-*
+t7004-* t7600-* t7810-* t9300-*"""
+SQLITE = """alter* analyze* backup* bigfile* bind* btree* capi* fault* fts3a* index* insert* journal*
+join* lock* malloc* memsubsys* mutex* pager* rtree* select* shared* thread* trans* vtab* wal*"""
 
 PAGE = """<div id=x></div><script>let a = []; for (let i = 0; i < 20000; i++) a.push({i});
 document.getElementById('x').textContent = 'sum ' + a.reduce((s, o) => s + o.i, 0)</script>"""
@@ -93,6 +98,17 @@ def tap_count(output):
     return len(re.findall(r"^(?:not )?ok \d+ ", output, re.M))
 
 
+def sqlite_failures(output, status):
+    failed = set(re.findall(r"^! (\S+) (?:expected|got)", output, re.M))
+    if not re.search(r"^\d+ errors out of \d+ tests", output, re.M):
+        failed.add(f"exit status {status}, no summary")
+    return failed or ({f"exit status {status}"} if status else set())
+
+
+def sqlite_count(output):
+    return sum(int(n) for n in re.findall(r"^\d+ errors out of (\d+) tests", output, re.M))
+
+
 def by_status(output, status):
     return {f"exit status {status}"} if status else set()
 
@@ -115,9 +131,27 @@ def git(options):
     if not options.git or not os.path.exists(os.path.join(options.git, "git")):
         print("git: skipped, no built source tree is given (--git)")
         return
-    for name in GIT:
+    scripts = matching(f"{options.git}/t", options.git_scripts, "t[0-9]*", ".sh")
+    for name in scripts:
         script = f"cd {options.git}/t && ./{name}.sh --root={{inside}}"
         yield Suite(name, ["sh", "-c", script], tap_failures, tap_count)
+
+
+def sqlite(options):
+    if not options.sqlite or not os.path.exists(os.path.join(options.sqlite, "testfixture")):
+        print("sqlite: skipped, no source tree with a testfixture is given (--sqlite)")
+        return
+    names = matching(f"{options.sqlite}/test", options.sqlite_tests, "*", ".test")
+    for name in (name for name in names if not name.lower().endswith("all")):
+        command = [f"{options.sqlite}/testfixture", f"{options.sqlite}/test/{name}.test"]
+        yield Suite(name, command, sqlite_failures, sqlite_count)
+
+
+def matching(folder, patterns, kind, suffix):
+    """Names of files in `folder`, without their suffix, that match one of `patterns`."""
+    names = [name[:-len(suffix)] for name in sorted(os.listdir(folder))
+             if fnmatch.fnmatch(name, kind + suffix)]
+    return [name for name in names if any(fnmatch.fnmatch(name, p) for p in patterns)]
 
 
 def cargo(options):
@@ -170,6 +204,10 @@ def compare(suite, trace_format, options):
     return number, len(failed)
 
 
+def words(text):
+    return text.replace(",", " ").split()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,6 +218,9 @@ def main():
     parser.add_argument("--python", default="/usr/bin/python3")
     parser.add_argument("--python-path", default=None)
     parser.add_argument("--git", default=None)
+    parser.add_argument("--git-scripts", default=GIT, type=words)
+    parser.add_argument("--sqlite", default=None)
+    parser.add_argument("--sqlite-tests", default=SQLITE, type=words)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--timeout", type=float, default=900)
     options = parser.parse_args()
@@ -190,7 +231,7 @@ def main():
     only = [name for name in options.only.split(",") if name]
     end = time.monotonic() + 60 * options.minutes
     totals = {name: [0, 0, 0] for name in options.formats.split(",")}
-    for suite in (s for group in (cpython, git, cargo, browser) for s in group(options)):
+    for suite in (s for group in (cpython, git, sqlite, cargo, browser) for s in group(options)):
         if only and suite.name not in only:
             continue
         for trace_format, total in totals.items():

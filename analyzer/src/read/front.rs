@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use mtr_format::compact::chunk::{ALIGN, HEADER, Header, MARK};
@@ -23,6 +24,20 @@ pub(super) fn read_at(file: &File, out: &mut [u8], at: u64) -> io::Result<usize>
     Ok(filled)
 }
 
+/// The first position from `at` on that is in no hole of `file`, as far as the file system knows; its
+/// end if there is none. A hole may be larger than what can be read in a lifetime.
+pub(super) fn behind_hole(file: &File, at: u64) -> io::Result<u64> {
+    // SAFETY: lseek has no preconditions. Traces are read at positions, so that of the file is free.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), at as libc::off_t, libc::SEEK_DATA) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(found),
+        Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO) => {
+            Ok(file.metadata()?.len().max(at))
+        }
+        Err(_) => Ok(at),
+    }
+}
+
 /// The front of `file`. Where it begins with a hole (somebody truncated it while it was written),
 /// what stands behind the hole; its position there is a multiple of 64.
 pub(super) fn of(file: &File) -> io::Result<Vec<u8>> {
@@ -38,7 +53,12 @@ pub(super) fn of(file: &File) -> io::Result<Vec<u8>> {
                 front.truncate(read);
                 return Ok(front);
             }
-            None if read == FRONT => position += read as u64,
+            None if read == FRONT => {
+                position += read as u64;
+                let last = file.metadata()?.len().saturating_sub(1);
+                let next = behind_hole(file, position)?.min(last) / ALIGN as u64 * ALIGN as u64;
+                position = position.max(next);
+            }
             _ => {
                 front.truncate(read);
                 return Ok(front);
@@ -71,6 +91,15 @@ mod tests {
         let front = of(&file).unwrap();
         assert_eq!(front.len(), 1_000_010 % ALIGN + 4);
         assert!(front.ends_with(b"\0rest"));
+    }
+
+    #[test]
+    fn a_hole_of_terabytes_is_not_read() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"rest", 8 << 40).unwrap();
+        assert!(of(&file).unwrap().starts_with(b"rest"));
+        file.set_len(8 << 40).unwrap();
+        assert!(of(&file).unwrap().iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
+use super::front;
 use super::tail::Blocks;
 
 /// An open log. It is read by `read`, never mapped: memory does not grow with it, and a log that
@@ -35,6 +36,14 @@ impl Source {
     pub(super) fn of_pipe(file: File) -> Source {
         let (position, length, end) = (0, 0, 0);
         Source { file, tail: Blocks::default(), position, length, end, is_pipe: true }
+    }
+}
+
+impl Source {
+    /// How far there is nothing but a hole: neither in the file nor in the tail.
+    fn end_of_hole(&self) -> io::Result<u64> {
+        let in_file = front::behind_hole(&self.file, self.position)?.min(self.length);
+        Ok(self.tail.next(self.position).map_or(in_file, |in_tail| in_tail.min(in_file)))
     }
 }
 
@@ -71,6 +80,15 @@ impl Read for Source {
                         wanted
                     }
                 }
+            }
+            // One NUL stands for a hole in the file, too.
+            read if out[..read].iter().all(|byte| *byte == 0) => {
+                let end = self.end_of_hole()?;
+                if end > self.position + read as u64 {
+                    self.position = end;
+                    return Ok(1);
+                }
+                read
             }
             read => read,
         };

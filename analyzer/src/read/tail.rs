@@ -226,6 +226,11 @@ fn starts_with(file: &File, magic: &[u8; 8]) -> io::Result<bool> {
     Ok(read_at(file, &mut found, 0)? == 8 && found == *magic)
 }
 
+/// Largest block or slot that is believed; ours have 32 KiB.
+const LARGEST: u64 = 1 << 20;
+/// Most of them; ours has up to 4,096.
+const MOST: usize = 1 << 16;
+
 /// What both kinds of tails say in the same places.
 struct Fields {
     id: u64,
@@ -255,6 +260,10 @@ impl Fields {
         }
         let size = u64::from(u32_at(&head, layout::BLOCK_SIZE));
         let count = u32_at(&head, layout::BLOCK_COUNT) as usize;
+        if size > LARGEST || count > MOST {
+            let found = format!("{count} blocks of {size} bytes");
+            return Err(damaged(path, "no more than 65,536 blocks of 1 MiB", found));
+        }
         if size.saturating_mul(count as u64) > length - layout::BLOCKS as u64 {
             let found = format!("{count} blocks of {size} bytes in {length} bytes");
             return Err(damaged(path, "no more blocks than the file holds", found));

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::fs::File;
 use std::io;
 
-use mtr_format::compact::chunk::{HEADER, Header, MARK};
+use mtr_format::compact::chunk::{ALIGN, HEADER, Header, MARK};
 
-use crate::read::front::{chunks_in, read_at};
+use crate::read::front::{behind_hole, chunks_in, read_at};
 use crate::read::tail::Slots;
 
 /// Bytes searched at once for the next chunk, a multiple of 64.
@@ -37,6 +37,14 @@ impl Bytes {
                 out[..length].copy_from_slice(&rest[..length]);
                 Ok(length)
             }
+        }
+    }
+
+    /// Where the hole ends that may begin at `at`.
+    fn behind_hole(&self, at: u64) -> io::Result<u64> {
+        match self {
+            Bytes::File(file) => Ok(behind_hole(file, at)? / ALIGN as u64 * ALIGN as u64),
+            Bytes::Memory(_) => Ok(at),
         }
     }
 
@@ -80,11 +88,15 @@ pub fn walk(bytes: &Bytes, id: u64, mut each: impl FnMut(u64, Header, u32)) -> i
             let read = bytes.read(&mut buffer, at)?;
             found = chunks_in(&buffer[..read]).find(|(_, header)| header.id == id);
             let passed = found.map_or(read.min(SEARCHED), |(place, _)| place);
-            is_strange |= buffer[..passed].iter().any(|byte| *byte != 0);
+            let is_empty = buffer[..passed].iter().all(|byte| *byte == 0);
+            is_strange |= !is_empty;
             if read == 0 {
                 break;
             }
             at += passed as u64;
+            if is_empty && found.is_none() {
+                at = at.max(bytes.behind_hole(at)?);
+            }
         }
         let is_header = front[..read].starts_with(&MARK) && read < HEADER;
         strange.is_cut |= is_header;

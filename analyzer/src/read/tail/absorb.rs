@@ -105,7 +105,8 @@ fn state_loss(file: &File, tail: &Blocks) -> io::Result<()> {
     if end > 0 {
         file.read_exact_at(&mut last, end - 1)?;
     }
-    let newline = if last == [b'\n'] { "" } else { "\n" };
+    // A line that was cut stays one: what stands before a NUL is no line.
+    let newline = if last == [b'\n'] { "" } else { "\0\n" };
     file.write_all_at(
         format!("{newline}# lost {} {}\n", tail.lost, tail.lost_errno).as_bytes(),
         end,

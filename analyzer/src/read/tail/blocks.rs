@@ -80,6 +80,7 @@ impl Blocks {
     fn add(&mut self, number: u64, size: u64, mut bytes: Vec<u8>) {
         let filled = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
         bytes.truncate(filled);
+        bytes.shrink_to_fit();
         // A position that no file can have is damage.
         if let Some(position) = number.checked_mul(size).filter(|p| *p < 1 << 62)
             && filled > 0

@@ -12,9 +12,6 @@ use super::{Fields, damaged};
 use crate::error::Error;
 use crate::read::front::read_at;
 
-/// Largest slot that is believed; ours have as many bytes as a chunk.
-const MOST: u64 = 1 << 20;
-
 /// The tail of a compact trace as it was at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Slots {
@@ -39,7 +36,7 @@ impl Slots {
     pub(super) fn read(file: &File, path: &Path, is_running: bool) -> Result<Slots, Error> {
         let Fields { id, size, count, lost, lost_errno, lost_since, .. } =
             Fields::read(file, path)?;
-        if size < CHUNK as u64 || size > MOST || !size.is_multiple_of(ALIGN as u64) {
+        if size < CHUNK as u64 || !size.is_multiple_of(ALIGN as u64) {
             return Err(damaged(path, "slots of 32,768 bytes", size.to_string()));
         }
         let mut slots = Slots { id, lost, lost_errno, lost_since, ..Slots::default() };

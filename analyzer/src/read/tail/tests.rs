@@ -1,5 +1,7 @@
 use super::*;
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 
 use mtr_format::compact::chunk::{CHUNK, HEADER, Header};
 
@@ -78,6 +80,39 @@ fn a_block_far_behind_the_end_is_reached_without_reading_the_gap() {
 }
 
 #[test]
+fn a_block_terabytes_behind_the_end_is_still_reached_after_absorbing() {
+    let (_folder, log) = cut_log(TEXT, TEXT.len());
+    let far = [((8 << 40) / SIZE, &b"@ ./t:[0x5] + 0x90 0x20\n"[..])];
+    fs::write(tail_path(&log), tail_file(0x1234, &far)).unwrap();
+    assert_eq!(absorb(&log).unwrap(), Absorbed::Done);
+    let bytes = read_all(&log);
+    assert!(bytes.starts_with(TEXT) && bytes.ends_with(b"\0@ ./t:[0x5] + 0x90 0x20\n"));
+    assert!(bytes.len() < 1 << 20, "{} bytes", bytes.len());
+}
+
+#[test]
+fn a_tail_that_claims_more_than_any_has_is_damaged() {
+    for (size, count) in [(1 << 30, 2), (1 << 15, 1 << 20)] {
+        let (_folder, log) = cut_log(TEXT, TEXT.len());
+        let mut tail = tail_file(0x1234, &[]);
+        tail[16..20].copy_from_slice(&u32::to_le_bytes(size));
+        tail[20..24].copy_from_slice(&u32::to_le_bytes(count));
+        fs::write(tail_path(&log), &tail).unwrap();
+        // All of it a hole.
+        let file = OpenOptions::new().write(true).open(tail_path(&log)).unwrap();
+        file.set_len(tail.len() as u64 + u64::from(size) * u64::from(count)).unwrap();
+        for magic in [layout::MAGIC, layout::MAGIC2] {
+            file.write_all_at(&magic, 0).unwrap();
+            let opened = Opened::open(&log).unwrap();
+            let mut read = Log::default();
+            opened.complete(&mut read);
+            let reason = read.damage.tail_ignored.unwrap();
+            assert!(reason.contains("no more than 65,536 blocks"), "{reason}");
+        }
+    }
+}
+
+#[test]
 fn a_tail_of_another_log_is_not_used() {
     let (_folder, log) = cut_log(TEXT, TEXT.len());
     fs::write(tail_path(&log), tail_file(0x5678, &[(0, b"@ ./other")])).unwrap();
@@ -112,6 +147,20 @@ fn records_lost_are_stated_in_the_log_after_absorbing() {
     fs::write(tail_path(&log), tail).unwrap();
     absorb(&log).unwrap();
     assert!(fs::read(&log).unwrap().ends_with(b"# exit\n# lost 17 28\n"));
+}
+
+#[test]
+fn absorbing_makes_no_record_of_a_line_that_was_cut() {
+    let text = &TEXT[..TEXT.windows(9).position(|w| w == b"0x50 0x20").unwrap() + 8];
+    let (_folder, log) = cut_log(text, text.len());
+    let mut tail = fs::read(tail_path(&log)).unwrap();
+    tail[24] = 1;
+    fs::write(tail_path(&log), tail).unwrap();
+    let before = read(&log, |_| {}).unwrap();
+    absorb(&log).unwrap();
+    let after = read(&log, |_| {}).unwrap();
+    assert_eq!((before.records, after.records), (2, 2));
+    assert!(before.damage.cut && after.damage.torn == 1, "{:?}", after.damage);
 }
 
 #[test]
@@ -320,6 +369,16 @@ fn a_trace_of_a_running_process_is_one_moment_of_it() {
     fs::write(&path, file_of(&file)).unwrap();
     let (log, _) = read_all_of(&path);
     assert_eq!((log.records, log.damage), (2, Damage::default()));
+}
+
+#[test]
+fn a_hole_of_terabytes_in_a_trace_is_not_read() {
+    let chunks = chunks();
+    let (_folder, path) = trace_of(&chunks[..1], &[]);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&file_of(&chunks[2..3]), 8 << 40).unwrap();
+    let (log, _) = read_all_of(&path);
+    assert_eq!((log.records, log.damage.malformed), (2, 0));
 }
 
 #[test]
