@@ -7,21 +7,19 @@ impl Trace {
     /// The call stack of an allocation.
     #[track_caller]
     pub(crate) fn stack_of(&self, event: &Event) -> Stack {
-        let (mut frames, mut cut, mut is_ended, mut is_not_taken) = (vec![], None, false, false);
+        let (mut frames, mut cut, mut is_ended) = (vec![], None, false);
         let mut next = event.info.expect("an allocation").node;
         // A parent stands before its children, so this ends.
         while let Some(node) = next.map(|index| self.nodes[index]) {
             match node.address {
                 1 => assert!(cut.replace(frames.len()).is_none(), "{}: cut twice", node.position),
                 2 => is_ended = true,
-                3 => is_not_taken = true,
                 address => frames.push(address),
             }
             assert!(!is_ended || node.parent.is_none(), "frames behind the end");
             next = node.parent;
         }
-        assert!(!is_not_taken || frames.is_empty(), "frames of a stack that was not taken");
-        Stack { thread: event.thread, frames, cut, is_ended, is_not_taken }
+        Stack { thread: event.thread, frames, cut, is_ended }
     }
 
     /// Positions of the definitions of an allocation's nodes, innermost first.
