@@ -84,7 +84,8 @@ fn recording_goes_on_after_handlers_have_jumped_out_of_hooks() {
         assert!(made.abs_diff(counted) <= JUMPS, "{format:?}: {made} made, {counted} counted");
         assert!(ended.abs_diff(counted_ends) <= JUMPS, "{format:?}: {ended}, {counted_ends}");
         if let Recorded::Compact(trace) = &recorded {
-            assert!(trace.streams < 20, "{} streams of one thread", trace.streams);
+            // A jump out of a stream's use costs it; how many do is chance.
+            assert!(trace.streams < 100, "{} streams of one thread", trace.streams);
         }
     }
 }
