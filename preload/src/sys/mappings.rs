@@ -9,6 +9,7 @@ pub(crate) const PROCMAP_QUERY: usize = 3 << 30 | 104 << 16 | (b'f' as usize) <<
 /// What the kernel says of one mapping.
 pub(crate) struct MappingInfo {
     pub(crate) start: u64,
+    pub(crate) end: u64,
     pub(crate) is_readable: bool,
 }
 
@@ -43,7 +44,8 @@ impl Mappings {
         let mut query =
             Query { size, flags, address, vma_start: 0, vma_end: 0, vma_flags: 0, rest };
         call!(SYS_ioctl, self.fd, PROCMAP_QUERY, &raw mut query).ok()?;
-        Some(MappingInfo { start: query.vma_start, is_readable: query.vma_flags & READABLE != 0 })
+        let (start, end) = (query.vma_start, query.vma_end);
+        Some(MappingInfo { start, end, is_readable: query.vma_flags & READABLE != 0 })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use super::descriptor;
 use crate::sys::mappings::Mappings;
 use crate::{arch, sys};
 
@@ -103,12 +104,25 @@ impl Stack {
     }
 }
 
-/// Where the mapping begins that holds both addresses, if a guard page is below it.
+/// Where the stack of a thread begins that `rsp` is on, if a guard page is below it.
 fn guarded_start(rsp: u64, thread_pointer: u64) -> Option<u64> {
+    if let Some(low) = descriptor::stack(thread_pointer)
+        && (low..thread_pointer).contains(&rsp)
+    {
+        return Some(low);
+    }
     let mappings = Mappings::open()?;
     let thread = mappings.query(thread_pointer)?;
-    let is_stack = (thread.start..thread_pointer).contains(&rsp);
-    (is_stack && !mappings.query(thread.start - 1)?.is_readable).then_some(thread.start)
+    if !(thread.start..thread_pointer).contains(&rsp) {
+        return None;
+    }
+    let guard = mappings.query(thread.start - 1)?;
+    if guard.is_readable {
+        return None;
+    }
+    // SAFETY: a part of this mapping, the thread pointer, is read by all code.
+    unsafe { descriptor::learn(thread_pointer, guard.start, thread.start, thread.end) };
+    Some(thread.start)
 }
 
 /// A line of /proc/self/maps, and what is below it.
@@ -223,6 +237,11 @@ mod tests {
             stack.update(rsp());
             assert!(stack.holds(rsp()));
             assert_eq!(stack.high, arch::thread_pointer());
+            if let Some(low) = descriptor::stack(stack.high) {
+                assert_eq!(low, stack.low);
+                let [_, thread] = mappings_of([stack_end(), stack.high]).unwrap();
+                assert_eq!(low, thread.start, "what the kernel says");
+            }
             let len = stack.high - stack.low;
             // libc may hand out the stack of a thread that ended, up to four times as large.
             assert!(len <= 4 * size + 8192 && len > size - 65536, "{len:#x}");
@@ -231,7 +250,11 @@ mod tests {
             stack.update(&raw const *elsewhere as u64);
             assert!(stack.holds(rsp()));
         };
-        std::thread::Builder::new().stack_size(size as usize).spawn(check).unwrap().join().unwrap();
+        // The second one's is known by what was learned from the first, where that can be.
+        for _ in 0..2 {
+            let thread = std::thread::Builder::new().stack_size(size as usize);
+            thread.spawn(check).unwrap().join().unwrap();
+        }
     }
 
     #[test]

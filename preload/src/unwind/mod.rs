@@ -12,6 +12,7 @@
 //! the kernel has just read ([`memory`]).
 
 mod bounds; // where the stack of this thread is
+mod descriptor; // what glibc says of that
 mod cache; // PC -> rule
 mod cfi; // DW_CFA_*: a row of the table for a PC
 mod cursor; // bounded reading of a module's bytes
