@@ -165,7 +165,7 @@ pub(super) fn of(
     if let Some(reason) = &damage.tail_ignored {
         notes.push(format!("The tail beside the trace was not used: {reason}."));
     }
-    if log.streams > 1 {
+    if log.streams > 1 && log.records > 0 {
         notes.push(
             "Events of different threads are in order where they have a block in common; else they \
              may be some microseconds off, and the peak by what was allocated meanwhile."
