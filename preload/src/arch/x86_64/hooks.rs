@@ -30,10 +30,10 @@ macro_rules! hook {
 }
 pub(crate) use hook;
 
-/// Instructions that store the registers which a call leaves as they were below the return address,
-/// and call `{body}` with a pointer to them ([`Registers`](crate::unwind::Registers)) in `$register`.
-macro_rules! call_with_registers {
-    ($register:literal) => {
+/// Instructions that store the registers which a call leaves as they were below the return address, as
+/// [`Registers`](crate::unwind::Registers): 56 bytes.
+macro_rules! push_registers {
+    () => {
         concat!(
             "push rbp\n.cfi_adjust_cfa_offset 8\n",
             "push rbx\n.cfi_adjust_cfa_offset 8\n",
@@ -43,6 +43,16 @@ macro_rules! call_with_registers {
             "push r15\n.cfi_adjust_cfa_offset 8\n",
             "lea rax, [rsp + 56]\n",
             "push rax\n.cfi_adjust_cfa_offset 8\n",
+        )
+    };
+}
+pub(crate) use push_registers;
+
+/// Instructions that do so, and call `{body}` with a pointer to them in `$register`.
+macro_rules! call_with_registers {
+    ($register:literal) => {
+        concat!(
+            $crate::arch::push_registers!(),
             "mov ",
             $register,
             ", rsp\n",

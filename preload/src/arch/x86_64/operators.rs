@@ -6,14 +6,7 @@
 macro_rules! ask_and_go_on {
     () => {
         concat!(
-            "push rbp\n.cfi_adjust_cfa_offset 8\n",
-            "push rbx\n.cfi_adjust_cfa_offset 8\n",
-            "push r12\n.cfi_adjust_cfa_offset 8\n",
-            "push r13\n.cfi_adjust_cfa_offset 8\n",
-            "push r14\n.cfi_adjust_cfa_offset 8\n",
-            "push r15\n.cfi_adjust_cfa_offset 8\n",
-            "lea rax, [rsp + 56]\n",
-            "push rax\n.cfi_adjust_cfa_offset 8\n",
+            $crate::arch::push_registers!(),
             "push rdx\n.cfi_adjust_cfa_offset 8\n",
             "push rsi\n.cfi_adjust_cfa_offset 8\n",
             "push rdi\n.cfi_adjust_cfa_offset 8\n",
