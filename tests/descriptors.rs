@@ -43,3 +43,16 @@ fn a_child_does_not_complain_into_a_file_that_is_not_stderr() {
     assert_eq!(plain, ["0 1 2\n", "", ""]);
     assert_eq!(files_of(&folder, "child", true), plain);
 }
+
+#[test]
+fn a_program_that_takes_all_descriptors_finds_nothing_of_ours_in_its_files() {
+    let folder = Folder::new("all-descriptors");
+    let program =
+        compile(&folder, "takes_all_descriptors", &program("takes_all_descriptors.c"), &[]);
+    for how in ["dup2", "open", "range"] {
+        Hazard::new(&program, &[how]).is_recorded(&folder);
+        for name in ["trace.log", "trace.mtr"] {
+            std::fs::remove_file(folder.join(name)).unwrap();
+        }
+    }
+}
