@@ -83,7 +83,7 @@ fn check(title: &str, workload: &str, arguments: &[&str], format: &str, limit: f
 #[test]
 fn a_line_of_the_log_takes_few_instructions() {
     let title = "a_line_of_the_log_takes_few_instructions";
-    check(title, "flat.c", &["-d", "1"], "mtrace", 205.0);
+    check(title, "flat.c", &["-d", "1"], "mtrace", 200.0);
 }
 
 #[test]
