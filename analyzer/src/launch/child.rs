@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::witness::Witness;
+use super::witness::{self, Witness};
 
 /// Signals that ask a program to end. They are meant for the traced program, not for us.
 const PASSED_ON: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
@@ -115,12 +115,13 @@ impl Running {
     /// Passes `signal` on if we were sent it and the program was not. `info` is what we have of it.
     ///
     /// Several signals of a kind become one while they are pending, for us and for the witness at
-    /// different moments. So both are asked in turn until neither has any: then each that was sent
-    /// to the group is gone from both. One that was sent to us alone in these microseconds is one
-    /// with that of the group.
+    /// different moments. So both are asked in turn until neither has any. One for the group has
+    /// reached the witness when we take ours, and ours has arrived once the witness has told of its
+    /// own and the kernel is through with the group: so both are taken here, and none is left for
+    /// later. A signal to us alone in these microseconds is one with that of the group.
     fn settle(&mut self, signal: libc::c_int, mut info: Option<libc::siginfo_t>) {
         /// Signals may come as fast as they are taken.
-        const MOST: usize = 16;
+        const MOST: usize = 1000;
         let mut only = empty_set();
         // SAFETY: a live set and a signal that exists.
         unsafe { libc::sigaddset(&mut only, signal) };
@@ -131,7 +132,10 @@ impl Running {
                 self.witness = None;
                 break;
             };
-            was_for_group |= was_sent;
+            if was_sent {
+                was_for_group = true;
+                witness::wait_for_group();
+            }
             let another = take(&only, Duration::ZERO);
             if !was_sent && another.is_none() {
                 break;

@@ -70,6 +70,15 @@ impl Drop for Witness {
     }
 }
 
+/// Comes back when each signal to our group that has reached one of its members has reached all.
+///
+/// The kernel holds its lock on the list of processes while it goes through a group; setpgid takes
+/// that lock for writing, and changes nothing for who is in the group already.
+pub(super) fn wait_for_group() {
+    // SAFETY: no preconditions. It fails for the leader of a session, after the lock was taken.
+    unsafe { libc::setpgid(0, libc::getpgrp()) };
+}
+
 /// The life of the witness: it answers questions until nobody can ask any more.
 ///
 /// # Safety
