@@ -25,11 +25,17 @@ pub(crate) fn start() {
     }
 }
 
+/// Whether an address is in the loader's code.
+#[inline(always)]
+pub(crate) fn is_loaders(address: usize) -> bool {
+    let offset = address.wrapping_sub(LOADER_START.load(Ordering::Relaxed));
+    offset < LOADER_LEN.load(Ordering::Relaxed)
+}
+
 /// To be called for each free that returns there.
 #[inline(always)]
 pub(crate) fn before_free(block: *mut c_void, return_address: usize) {
-    let offset = return_address.wrapping_sub(LOADER_START.load(Ordering::Relaxed));
-    if offset < LOADER_LEN.load(Ordering::Relaxed) {
+    if is_loaders(return_address) {
         before_free_by_loader(block);
     }
 }

@@ -9,17 +9,20 @@ use mtr_format::compact::op::{Family, FreeKind};
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::arch::{delete_hook, hook, hook_by_need, hook_with_registers, new_hook};
+use crate::arch::{
+    Attempted, allocation_hook, delete_hook, hook, hook_by_need, hook_with_registers, new_hook,
+};
 use crate::operators::{FREE_SIZED, NEW};
 use crate::real::{self, arena};
-use crate::unwind::Registers;
-use crate::{dlclose as unload, lifecycle, record};
+use crate::record::{self, Attempt};
+use crate::unwind::{Caller, Registers};
+use crate::{dlclose as unload, lifecycle};
 
 type Ptr = *mut c_void;
 
 // Name, number of arguments, body. The body gets one more: the return address, or all registers of
 // the caller, which its call stack is found from.
-hook_with_registers!(malloc, 1, malloc_body);
+allocation_hook!(malloc, real_malloc, malloc_usually, malloc_rarely, malloc_body);
 hook_with_registers!(calloc, 2, calloc_body);
 hook_with_registers!(realloc, 2, realloc_body);
 hook_with_registers!(reallocarray, 3, reallocarray_body);
@@ -78,15 +81,39 @@ fn was_invalid() -> bool {
     unsafe { *libc::__errno_location() == libc::EINVAL }
 }
 
-extern "C" fn malloc_body(size: usize, caller: &Registers) -> Ptr {
+/// The real malloc.
+extern "C" fn real_malloc(size: usize) -> Ptr {
     // SAFETY: the caller's arguments, passed on; so in all hooks.
+    unsafe { real::malloc()(size) }
+}
+
+extern "C" fn malloc_body(size: usize, caller: &Registers) -> Ptr {
+    // SAFETY: see real_malloc.
     let new = unsafe { real::malloc()(size) };
     record::alloc(new as usize, size, Family::Malloc, 0, caller);
     new
 }
 
+/// Records that malloc has returned `new`, if that is a usual event.
+extern "C" fn malloc_usually(new: Ptr, size: usize, return_place: &usize, rbp: u64) -> Attempted {
+    let caller = Caller::of_hook(return_place, rbp);
+    Attempted { result: new, attempt: record::alloc_usually(new as usize, size, caller) }
+}
+
+/// Does the rest.
+extern "C" fn malloc_rarely(new: Ptr, size: usize, caller: &Registers, attempt: Attempt) -> Ptr {
+    match attempt {
+        // SAFETY: the hook hands on what `malloc_usually` has returned.
+        Attempt::NewStack => unsafe { record::alloc_on_new_stack(new as usize, size, caller) },
+        // SAFETY: as above.
+        Attempt::Unfinished => unsafe { record::finish_event() },
+        _ => record::alloc(new as usize, size, Family::Malloc, 0, caller),
+    }
+    new
+}
+
 extern "C" fn calloc_body(count: usize, size: usize, caller: &Registers) -> Ptr {
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     let new = unsafe { real::calloc()(count, size) };
     if let Some(size) = count.checked_mul(size) {
         record::alloc(new as usize, size, Family::Calloc, 0, caller);
@@ -115,12 +142,45 @@ fn end_at(old: Ptr, return_address: usize, kind: FreeKind) {
     if old.is_null() {
         return;
     }
+    match record::free_usually(old as usize, return_address, kind) {
+        Attempt::Done => match real::known_free() {
+            // SAFETY: see real_malloc.
+            Some(free) if !arena::contains(old as usize) => unsafe { free(old) },
+            _ => real_free(old),
+        },
+        Attempt::Failed => end_at_rarely(old, return_address, kind),
+        // SAFETY: the attempt says so. It has to do with a stack only for an allocation.
+        Attempt::Unfinished | Attempt::NewStack => unsafe { finish_end(old) },
+    }
+}
+
+/// The real free, where it may not be known, of a block that may be the arena's.
+#[inline(never)]
+fn real_free(old: Ptr) {
+    if !arena::contains(old as usize) {
+        // SAFETY: see real_malloc.
+        unsafe { real::free()(old) }
+    }
+}
+
+#[inline(never)]
+fn end_at_rarely(old: Ptr, return_address: usize, kind: FreeKind) {
     unload::before_free(old, return_address);
     record::free(old as usize, return_address, kind);
     if !arena::contains(old as usize) {
-        // SAFETY: see malloc_body.
+        // SAFETY: see real_malloc.
         unsafe { real::free()(old) }
     }
+}
+
+/// # Safety
+/// As [`record::finish_event`].
+#[cold]
+#[inline(never)]
+unsafe fn finish_end(old: Ptr) {
+    // SAFETY: the caller's promise.
+    unsafe { record::finish_event() };
+    real_free(old);
 }
 
 /// Records the end of a block, whose line may have to name a caller further out, and frees it.
@@ -131,14 +191,14 @@ pub(crate) fn end(old: Ptr, caller: &Registers, kind: FreeKind) {
     unload::before_free(old, caller.return_address as usize);
     record::free_by(old as usize, caller, kind);
     if !arena::contains(old as usize) {
-        // SAFETY: see malloc_body.
+        // SAFETY: see real_malloc.
         unsafe { real::free()(old) }
     }
 }
 
 extern "C" fn realloc_body(old: Ptr, size: usize, caller: &Registers) -> Ptr {
     if old.is_null() {
-        // SAFETY: see malloc_body.
+        // SAFETY: see real_malloc.
         let new = unsafe { real::realloc()(old, size) };
         if new.is_null() {
             record::realloc_failed(0, size, caller);
@@ -157,7 +217,7 @@ extern "C" fn realloc_body(old: Ptr, size: usize, caller: &Registers) -> Ptr {
         return new;
     }
     record::realloc(old as usize, size, caller, || {
-        // SAFETY: see malloc_body.
+        // SAFETY: see real_malloc.
         unsafe { real::realloc()(old, size) as usize }
     }) as Ptr
 }
@@ -180,7 +240,7 @@ extern "C" fn posix_memalign_body(
     size: usize,
     caller: &Registers,
 ) -> c_int {
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     let result = unsafe { real::posix_memalign()(out, align, size) };
     match result {
         // SAFETY: the real function has just written there.
@@ -192,7 +252,7 @@ extern "C" fn posix_memalign_body(
 }
 
 extern "C" fn aligned_alloc_body(align: usize, size: usize, caller: &Registers) -> Ptr {
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     let new = unsafe { real::aligned_alloc()(align, size) };
     if !new.is_null() || !was_invalid() {
         record::alloc(new as usize, size, Family::AlignedAlloc, align, caller);
@@ -201,7 +261,7 @@ extern "C" fn aligned_alloc_body(align: usize, size: usize, caller: &Registers) 
 }
 
 extern "C" fn memalign_body(align: usize, size: usize, caller: &Registers) -> Ptr {
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     let new = unsafe { real::memalign()(align, size) };
     if !new.is_null() || !was_invalid() {
         record::alloc(new as usize, size, Family::Memalign, align, caller);
@@ -210,14 +270,14 @@ extern "C" fn memalign_body(align: usize, size: usize, caller: &Registers) -> Pt
 }
 
 extern "C" fn valloc_body(size: usize, caller: &Registers) -> Ptr {
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     let new = unsafe { real::valloc()(size) };
     record::alloc(new as usize, size, Family::Valloc, 0, caller);
     new
 }
 
 extern "C" fn pvalloc_body(size: usize, caller: &Registers) -> Ptr {
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     let new = unsafe { real::pvalloc()(size) };
     // A size that cannot be rounded up to pages is not recorded, like an overflow of calloc.
     if !new.is_null() || size <= usize::MAX - 4096 {
@@ -231,7 +291,7 @@ extern "C" fn malloc_usable_size_body(block: Ptr, _return_address: usize) -> usi
         // SAFETY: a block of the arena.
         return unsafe { arena::usable_size(block) };
     }
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     unsafe { real::malloc_usable_size()(block) }
 }
 
@@ -245,13 +305,13 @@ extern "C" fn muntrace_body(_return_address: usize) {
 
 extern "C" fn dlclose_body(handle: Ptr, _return_address: usize) -> c_int {
     unload::around(|| {
-        // SAFETY: see malloc_body.
+        // SAFETY: see real_malloc.
         unsafe { real::dlclose()(handle) }
     })
 }
 
 extern "C" fn exit_body(status: c_int, _return_address: usize) {
     lifecycle::before_exit();
-    // SAFETY: see malloc_body.
+    // SAFETY: see real_malloc.
     unsafe { real::_exit()(status) }
 }

@@ -39,7 +39,7 @@ pub(crate) const WINDOW: usize = 256;
 /// else.
 #[repr(C, align(4096))]
 pub(crate) struct Hot {
-    /// A [`State`].
+    /// A [`State`]. First, because a hook reads it by the address of the whole.
     pub(crate) state: AtomicU32,
     /// The ring is closed: what is stored in it now has to be written to the file too.
     pub(crate) is_ring_closed: AtomicBool,
@@ -94,6 +94,18 @@ impl Hot {
             0 => State::New,
             _ => State::Off,
         }
+    }
+
+    /// Whether each event becomes a line of the log. Acquire, as in [`Hot::state`].
+    #[inline(always)]
+    pub(crate) fn is_text(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Text as u32
+    }
+
+    /// Whether each event becomes a record of a compact trace. Acquire, as in [`Hot::state`].
+    #[inline(always)]
+    pub(crate) fn is_compact(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Compact as u32
     }
 
     /// Whether events are recorded.

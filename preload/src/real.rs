@@ -67,6 +67,14 @@ real_functions! {
     _exit: fn(c_int), else exit_at_once;
 }
 
+/// The real free, if it is known.
+#[inline(always)]
+pub(crate) fn known_free() -> Option<unsafe extern "C" fn(Ptr)> {
+    let address = ADDRESSES.free.load(Ordering::Relaxed);
+    // SAFETY: the address of free; NULL is `None`.
+    unsafe { core::mem::transmute::<usize, Option<unsafe extern "C" fn(Ptr)>>(address) }
+}
+
 unsafe extern "C" fn dlclose_of_nothing(_: Ptr) -> c_int {
     -1
 }

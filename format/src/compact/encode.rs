@@ -1,6 +1,8 @@
 //! Records -> bytes. What every event needs is a word that can be stored at once; the rest goes into
 //! a buffer.
 
+use core::num::NonZeroU32;
+
 use super::op::{self, Family, FreeKind, Outcome};
 
 /// Bytes of the largest record but TEXT.
@@ -55,18 +57,36 @@ fn bits(value: u64) -> u32 {
     63 - (value << 1 | 1).leading_zeros()
 }
 
+/// What the record of each allocation at a node begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct AllocHead(u64);
+
+impl AllocHead {
+    /// Of the allocations at `node`.
+    #[inline(always)]
+    pub fn of(node: u32) -> AllocHead {
+        AllocHead(u64::from(node) << 8 | u64::from(op::ALLOC) | u64::from(node_len(node) - 1))
+    }
+
+    /// Bytes of the first byte and the node.
+    #[inline(always)]
+    fn len(self) -> u32 {
+        2 + (self.0 as u32 & 3)
+    }
+}
+
 /// An allocation in three pieces, each of which is stored behind the one before; `None` when it is
 /// none of the usual ones.
 #[inline(always)]
-pub fn short_alloc(node: u32, address: Address, size: u64) -> Option<[Short; 3]> {
+pub fn short_alloc(head: AllocHead, address: Address, size: u64) -> Option<[Short; 3]> {
     if address.code == WHOLE || size > 0xffff {
         return None;
     }
-    let node_len = node_len(node);
     let is_long = u32::from(size > 0xff);
-    let first = u32::from(op::ALLOC) | is_long << 5 | address.code << 2 | (node_len - 1);
+    let codes = is_long << 5 | address.code << 2;
     Some([
-        Short { bytes: u64::from(node) << 8 | u64::from(first), len: 1 + node_len },
+        Short { bytes: head.0 | u64::from(codes), len: head.len() },
         Short { bytes: address.value, len: address.code },
         Short { bytes: size, len: 1 + is_long },
     ])
@@ -78,19 +98,37 @@ fn node_len(node: u32) -> u32 {
     1 + (31 - (node | 1).leading_zeros()) / 8
 }
 
+/// What the record of each free that is called at a node ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FreeTail(
+    /// A varint of two bytes at most, and its length above them.
+    NonZeroU32,
+);
+
+impl FreeTail {
+    /// Of the frees that are called at `node`; `None` when it is none of the usual ones.
+    #[inline(always)]
+    pub fn of(node: u32) -> Option<FreeTail> {
+        let tail = match node {
+            0..0x80 => node | 1 << 16,
+            0x80..0x4000 => node & 0x7f | 0x80 | node >> 7 << 8 | 2 << 16,
+            _ => 0,
+        };
+        NonZeroU32::new(tail).map(FreeTail)
+    }
+}
+
 /// A free in two pieces; `None` when it is none of the usual ones.
 #[inline(always)]
-pub fn short_free(address: Address, kind: FreeKind, node: u32) -> Option<[Short; 2]> {
-    if address.code == WHOLE || node >= 1 << 14 {
+pub fn short_free(address: Address, kind: FreeKind, tail: FreeTail) -> Option<[Short; 2]> {
+    if address.code == WHOLE {
         return None;
     }
     let first = u64::from(op::FREE) | (kind as u64) << 3 | u64::from(address.code);
-    // A varint of one byte or two.
-    let (node, is_long) = (u64::from(node), u32::from(node > 0x7f));
-    let node = (node & 0x7f) | u64::from(is_long) << 7 | node >> 7 << 8;
     Some([
         Short { bytes: first | address.value << 8, len: 1 + address.code },
-        Short { bytes: node, len: 1 + is_long },
+        Short { bytes: u64::from(tail.0.get() & 0xffff), len: tail.0.get() >> 16 },
     ])
 }
 

@@ -9,7 +9,8 @@ mod operators; // hooks of operator new and delete
 mod starts; // hooks of the functions that start programs
 
 pub(crate) use hooks::{
-    call_with_registers, hook, hook_by_need, hook_with_registers, push_registers, watching_hook,
+    Attempted, allocation_hook, call_with_registers, hook, hook_by_need, hook_with_registers,
+    push_registers, watching_hook,
 };
 pub(crate) use operators::{ask_and_go_on, delete_hook, new_hook};
 pub(crate) use starts::{hook_with_list, hook_with_result};

@@ -8,15 +8,20 @@
 pub(crate) mod compact;
 mod text;
 
+pub(crate) use compact::{Attempt, alloc_on_new_stack, finish_event};
 use mtr_format::compact::op::{Family, FreeKind};
 
-use crate::hot::State;
-use crate::unwind::Registers;
+use crate::hot::{HOT, State};
+use crate::unwind::{Caller, Registers};
 use crate::{config, lifecycle, operators};
 
 /// What to do with an event whose caller returns there.
 #[inline(always)]
 fn state_for(return_address: usize) -> State {
+    // Compact traces have a shorter way, so this one is the log's.
+    if HOT.is_text() {
+        return State::Text;
+    }
     match lifecycle::state() {
         State::Guarded => guarded_state(return_address),
         state => state,
@@ -42,6 +47,24 @@ pub(crate) fn alloc(ptr: usize, size: usize, family: Family, align: usize, calle
         State::Text => text::alloc(ptr, size, caller),
         State::Compact => compact::alloc(ptr, size, family, align, caller),
         State::New | State::Off | State::Guarded => {}
+    }
+}
+
+/// As [`alloc`], of malloc, in a compact trace and if everything is as usual.
+#[inline(always)]
+pub(crate) fn alloc_usually(ptr: usize, size: usize, caller: Caller) -> Attempt {
+    match HOT.is_compact() {
+        true => compact::alloc_usually(ptr, size, caller),
+        false => Attempt::Failed,
+    }
+}
+
+/// As [`free`], in a compact trace and if everything is as usual.
+#[inline(always)]
+pub(crate) fn free_usually(ptr: usize, return_address: usize, kind: FreeKind) -> Attempt {
+    match HOT.is_compact() {
+        true => compact::free_usually(ptr, return_address, kind),
+        false => Attempt::Failed,
     }
 }
 

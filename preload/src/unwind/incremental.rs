@@ -18,7 +18,7 @@ use super::bounds::Stack;
 use super::cache::Rules;
 use super::rule::Kind;
 use super::search::{NewFrame, Search};
-use super::step::{Registers, Room};
+use super::step::{Caller, Registers, Room};
 use super::walk::{End, Frame, walk_in};
 use super::words::{MAX_WORDS, Words};
 
@@ -90,7 +90,8 @@ pub(crate) trait Names {
 /// [`LastStack::update`] needs another one, or none.
 #[repr(C)]
 pub(crate) struct LastStack {
-    /// The innermost frame, with rsp 0 (which no thread has) while there is none.
+    /// The innermost frame, with rsp 0 (which no thread has) while there is none, or none that can be
+    /// the last one again.
     top: StackFrame,
     /// Bounds and rules that the frames were found with.
     high: u64,
@@ -134,23 +135,24 @@ impl LastStack {
         walk_in(&mut self.room, start, stack, visit)
     }
 
-    /// The node of the stack of the hook's caller, if that is the last stack. `stack` is that of the
-    /// thread, as the last [`LastStack::update`] left it.
+    /// The node of the stack of the hook's caller, if that is the last stack. The thread's stack is
+    /// known to be what it was in the last [`LastStack::update`]: who learns of another one clears
+    /// this.
     #[inline(always)]
-    pub(crate) fn unchanged(&self, start: &Registers, stack: &Stack) -> Option<u32> {
+    pub(crate) fn unchanged(&self, caller: Caller) -> Option<u32> {
         let top = &self.top;
-        let is_same = start.rsp == top.rsp
-            && start.return_address == top.pc
-            && (start.rbp == top.rbp || !top.needs.rbp())
-            && stack.high() == self.high
+        let is_same = caller.rsp == top.rsp
+            && caller.pc == top.pc
+            && (caller.rbp == top.rbp || !top.needs.rbp())
             && Rules::current().are_of(self.epoch);
         if !is_same {
             return None;
         }
         let needed = top.needs.words();
         // SAFETY: as in `is_join` (search.rs); rsp is what it was then, and the thread's stack still
-        // ends at `high`, so that is the stack that it is on.
-        (unsafe { self.words.unchanged(needed) } == needed).then_some(top.node)
+        // ends at `high`, so that is the stack that it is on. `finish` saw to it that there are so
+        // many words.
+        unsafe { self.words.all_unchanged(needed) }.then_some(top.node)
     }
 
     /// Brings the frames up to date with the stack of the hook's caller and names those that are
@@ -201,6 +203,9 @@ impl LastStack {
     fn finish(&mut self, len: usize, top: StackFrame) -> Option<u32> {
         compiler_fence(Ordering::SeqCst);
         (self.len, self.top) = (len, top);
+        if top.needs.words() > self.words.len() {
+            self.top.rsp = 0;
+        }
         Some(top.node)
     }
 

@@ -26,6 +26,33 @@ pub(crate) struct Registers {
     pub(crate) return_address: u64,
 }
 
+impl Registers {
+    /// What a walk over plain frames begins with.
+    #[inline(always)]
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { pc: self.return_address, rsp: self.rsp, rbp: self.rbp }
+    }
+}
+
+/// A hook's caller, as far as nearly all walks need it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    /// Where the hook returns to.
+    pub(crate) pc: u64,
+    /// After the hook has returned.
+    pub(crate) rsp: u64,
+    pub(crate) rbp: u64,
+}
+
+impl Caller {
+    /// From the place of a hook's return address, and rbp as the hook has found it.
+    #[inline(always)]
+    pub(crate) fn of_hook(return_place: &usize, rbp: u64) -> Caller {
+        let rsp = return_place as *const usize as u64 + 8;
+        Caller { pc: *return_place as u64, rsp, rbp }
+    }
+}
+
 /// Why a step was not possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Problem {

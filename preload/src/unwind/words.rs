@@ -59,16 +59,33 @@ impl Words {
         }
     }
 
-    /// How many of the first `len` words are what they were: all, or those before the first that is
-    /// not. 0 if there are not that many.
+    /// Whether the first `len` words are what they were. Calls nothing.
     ///
     /// # Safety
-    /// At the addresses of the first `len` words, words can be read.
+    /// As for [`Words::unchanged`].
+    #[inline(always)]
+    pub(super) unsafe fn all_unchanged(&self, len: usize) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if len >= 4 {
+                return self.are_unchanged(0, len);
+            }
+            let mut differing = 0;
+            for index in 0..len {
+                let address = *self.addresses.get_unchecked(index);
+                differing |= read(address) ^ *self.values.get_unchecked(index);
+            }
+            differing == 0
+        }
+    }
+
+    /// How many of the first `len` words are what they were: all, or those before the first that is
+    /// not.
+    ///
+    /// # Safety
+    /// There are that many, and at their addresses words can be read.
     #[inline(always)]
     pub(super) unsafe fn unchanged(&self, len: usize) -> usize {
-        if len > self.len {
-            return 0;
-        }
         // SAFETY: there are that many; the caller's promise.
         if len >= 4 && unsafe { self.are_unchanged(0, len) } {
             return len;
@@ -141,13 +158,13 @@ mod tests {
                 *word ^= 1 << 40;
                 // SAFETY: the words of `stack`.
                 assert_eq!(unsafe { words.unchanged(len) }, len.min(changed));
+                // SAFETY: as above.
+                assert_eq!(unsafe { words.all_unchanged(len) }, len <= changed);
                 *word ^= 1 << 40;
             }
             // SAFETY: as above.
             assert_eq!(unsafe { words.unchanged(len) }, len);
         }
-        // SAFETY: none is read.
-        assert_eq!(unsafe { words.unchanged(24) }, 0);
         words.set_len(3);
         assert!(words.push(7, 7));
         assert_eq!(words.len(), 4);

@@ -1,5 +1,7 @@
 //! Hooks: functions in place of the real ones, whose bodies get what Rust cannot read.
 
+use crate::record::Attempt;
+
 /// Exports `$name`, which passes its first `$count` arguments and its return address on to `$body`.
 ///
 /// Stable Rust cannot read the return address of the function it is in; at the first instruction of
@@ -102,6 +104,75 @@ macro_rules! hook_with_registers {
     };
 }
 pub(crate) use hook_with_registers;
+
+/// What a hook returns, and whether it is recorded.
+#[repr(C)]
+pub(crate) struct Attempted {
+    pub(crate) result: *mut core::ffi::c_void,
+    pub(crate) attempt: Attempt,
+}
+
+/// Exports `$name`, a function of one argument that allocates.
+///
+/// While events go into a compact trace, `$real` is called with the argument; `$usually` gets the
+/// result, the argument, the place of the return address and rbp, and returns an
+/// [`Attempted`]. If not all is done, `$rarely` gets the result, the argument, all registers and the
+/// [`Attempt`].
+///
+/// As the usual attempt needs no other register, none is stored before it. Else it is as
+/// `hook_with_registers!` of `$body`.
+macro_rules! allocation_hook {
+    ($name:ident, $real:path, $usually:path, $rarely:path, $body:path) => {
+        /// Hook, see the list in hooks.rs.
+        ///
+        /// # Safety
+        /// As the function of that name in the C library: it is what the program calls in its
+        /// place.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "endbr64",
+                "cmp dword ptr [rip + {hot}], {compact}",
+                "jne 3f",
+                "push rdi\n.cfi_adjust_cfa_offset 8",
+                "call {real}",
+                "mov rdi, rax",
+                "mov rsi, [rsp]",
+                "lea rdx, [rsp + 8]",
+                "mov rcx, rbp",
+                "call {usually}",
+                "cmp edx, {done}",
+                "jne 2f",
+                ".cfi_remember_state",
+                "add rsp, 8\n.cfi_adjust_cfa_offset -8",
+                "ret",
+                ".cfi_restore_state",
+                "2:",
+                "pop rsi\n.cfi_adjust_cfa_offset -8",
+                "mov rdi, rax",
+                "mov ecx, edx",
+                $crate::arch::push_registers!(),
+                "mov rdx, rsp",
+                "call {rarely}",
+                "add rsp, 56\n.cfi_adjust_cfa_offset -56",
+                "ret",
+                "3:",
+                $crate::arch::call_with_registers!("rsi"),
+                ".cfi_endproc",
+                hot = sym $crate::hot::HOT,
+                compact = const $crate::hot::State::Compact as u32,
+                body = sym $body,
+                done = const $crate::record::Attempt::Done as usize,
+                real = sym $real,
+                usually = sym $usually,
+                rarely = sym $rarely,
+            )
+        }
+    };
+}
+pub(crate) use allocation_hook;
 
 /// As `hook!` while `$flag` (an `AtomicU8`) is 0, else as `hook_with_registers!`. For one argument.
 macro_rules! hook_by_need {

@@ -17,7 +17,7 @@ use mtr_format::compact::op::{Family, FreeKind, Outcome};
 
 use crate::hot::HOT;
 use crate::log::{self, chunks, file};
-use crate::unwind::Registers;
+use crate::unwind::{Caller, Registers};
 pub(crate) use stream::{first_chunk, with_front};
 use thread::{State, Thread};
 pub(crate) use thread::{modules_changed, new_trace, prepare};
@@ -33,6 +33,86 @@ pub(super) fn alloc(ptr: usize, size: usize, family: Family, align: usize, calle
         (ptr, Family::Malloc) => stream.alloc(node, size, ptr),
         (ptr, _) => stream.alloc_by(family, align, node, size, ptr),
     }
+}
+
+/// What came of an attempt to record an event in the usual way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Attempt {
+    /// Nothing was done.
+    Failed = 0,
+    Done = 1,
+    /// It is recorded, but [`finish_event`] has yet to be called.
+    Unfinished = 2,
+    /// Nothing was done but to see that the stack is another; [`alloc_on_new_stack`] has yet to be
+    /// called.
+    NewStack = 3,
+}
+
+/// As [`alloc`], of malloc, if everything is as usual: the thread has recorded before, its stack is
+/// that of last time, and the record needs no stamp and no new chunk.
+///
+/// It calls nothing, so that it needs neither a stack frame nor a register that a call leaves as it
+/// was.
+#[inline(always)]
+pub(super) fn alloc_usually(ptr: usize, size: usize, caller: Caller) -> Attempt {
+    let Some(mut thread) = Thread::enter_usually() else { return Attempt::Failed };
+    // Where stacks are verified, that is done on the general way.
+    if cfg!(feature = "verify-stacks") || ptr == 0 || !thread.stream.is_ready_for(ptr) {
+        return Attempt::Failed;
+    }
+    let attempt = match stack::head_usually(&mut thread, caller) {
+        Some(head) => thread.stream.alloc_usually(head, size, ptr),
+        None => Attempt::NewStack,
+    };
+    leave(thread, attempt)
+}
+
+/// As [`free`], if everything is as usual, caller included.
+#[inline(always)]
+pub(super) fn free_usually(ptr: usize, return_address: usize, kind: FreeKind) -> Attempt {
+    let Some(mut thread) = Thread::enter_usually() else { return Attempt::Failed };
+    if !thread.stream.is_ready_for(ptr) {
+        return Attempt::Failed;
+    }
+    let attempt = match thread.callers.free_tail(return_address as u64) {
+        Some(tail) => thread.stream.free_usually(tail, ptr, kind),
+        None => Attempt::Failed,
+    };
+    leave(thread, attempt)
+}
+
+#[inline(always)]
+fn leave(thread: Thread, attempt: Attempt) -> Attempt {
+    match attempt {
+        Attempt::Unfinished | Attempt::NewStack => thread.pause(),
+        Attempt::Failed | Attempt::Done => drop(thread),
+    }
+    attempt
+}
+
+/// Records an allocation after an attempt has found another stack than last time.
+///
+/// # Safety
+/// This thread's last attempt is [`Attempt::NewStack`], of the same event, and this has not been
+/// called since.
+#[inline(always)]
+pub(crate) unsafe fn alloc_on_new_stack(ptr: usize, size: usize, caller: &Registers) {
+    // SAFETY: the caller's promise; `leave` has paused it.
+    let mut thread = unsafe { Thread::resume() };
+    let node = stack::new_node(&mut thread, caller);
+    thread.stream.alloc(node, size, ptr);
+}
+
+/// Does what an attempt has left to do.
+///
+/// # Safety
+/// This thread's last attempt is [`Attempt::Unfinished`], and this has not been called since.
+#[cold]
+pub(crate) unsafe fn finish_event() {
+    // SAFETY: the caller's promise; `leave` has paused it.
+    let thread = unsafe { Thread::resume() };
+    thread.stream.end_record();
 }
 
 /// Records a free.
@@ -62,6 +142,7 @@ pub(super) fn walk(caller: &Registers, mut visit: impl FnMut(u64) -> ControlFlow
     if let Some(mut thread) = Thread::enter() {
         let State { bounds, last, .. } = &mut *thread;
         bounds.update(caller.rsp);
+        last.clear();
         last.walk(caller, bounds, |frame| visit(frame.return_address()));
     }
 }
@@ -134,6 +215,7 @@ pub(crate) fn prepare_for_silence(rsp: u64) {
     const ROOM: usize = 1024;
     if let Some(mut thread) = Thread::enter() {
         thread.bounds.update(rsp);
+        thread.last.clear();
     }
     chunks::make_room(ROOM);
 }

@@ -2,13 +2,14 @@
 
 use core::ops::ControlFlow;
 
+use mtr_format::compact::encode::{AllocHead, FreeTail};
 use mtr_format::compact::op::{FRAMES_CUT, WALK_ENDED};
 
 use super::nodes::Nodes;
 use super::stream::Stream;
 use super::thread::State;
-use crate::config;
-use crate::unwind::{End, Names, Registers};
+use crate::unwind::{Caller, End, Names, Registers};
+use crate::{config, dlclose};
 
 /// What the outermost frame of a stack has as parent.
 const ROOT: u32 = 0;
@@ -19,7 +20,7 @@ pub(super) fn node(state: &mut State, caller: &Registers) -> u32 {
     if config::get().caller_only {
         return node_of_caller(state, caller.return_address);
     }
-    let last = state.last.unchanged(caller, &state.bounds);
+    let last = state.last.unchanged(caller.caller());
     let node = match last {
         Some(node) => node,
         None => node_of_new_stack(state, caller),
@@ -29,14 +30,38 @@ pub(super) fn node(state: &mut State, caller: &Registers) -> u32 {
     node
 }
 
+/// As [`node`], where [`head_usually`] has found none.
+#[inline(always)]
+pub(super) fn new_node(state: &mut State, caller: &Registers) -> u32 {
+    if config::get().caller_only {
+        return node_of_caller(state, caller.return_address);
+    }
+    node_of_new_stack(state, caller)
+}
+
 /// As [`node`], of a stack that is not the last one.
 #[inline(never)]
 fn node_of_new_stack(state: &mut State, caller: &Registers) -> u32 {
     let mut names = Trie { nodes: &mut state.nodes, stream: &mut state.stream };
     match state.last.update(caller, &mut state.bounds, &mut names) {
-        Some(node) => node,
+        Some(node) => {
+            state.head = AllocHead::of(node);
+            node
+        }
         None => node_of_deep_stack(state, caller),
     }
+}
+
+/// What the record of an allocation at the node of the hook's caller begins with, if that takes no
+/// call to find.
+#[inline(always)]
+pub(super) fn head_usually(state: &mut State, caller: Caller) -> Option<AllocHead> {
+    if config::get().caller_only {
+        let known = state.callers.place(caller.pc);
+        return (known.address == caller.pc).then(|| AllocHead::of(known.node));
+    }
+    // Of the last stack's node.
+    state.last.unchanged(caller).map(|_| state.head)
 }
 
 /// Frames are known by their nodes.
@@ -59,30 +84,54 @@ impl Names for Trie<'_> {
     }
 }
 
-/// Nodes of callers that were met lately. All zeros is none.
+/// A caller that was met lately. All zeros is none.
 #[repr(C)]
-pub(super) struct Callers([(u64, u32); 64]);
+#[derive(Clone, Copy)]
+struct KnownCaller {
+    address: u64,
+    node: u32,
+    free_tail: Option<FreeTail>,
+}
+
+/// Callers that were met lately, by address.
+#[repr(C)]
+pub(super) struct Callers([KnownCaller; 64]);
 
 impl Callers {
     /// Forgets all.
     pub(super) fn forget(&mut self) {
-        self.0 = [(0, 0); 64];
+        self.0 = [KnownCaller { address: 0, node: ROOT, free_tail: None }; 64];
+    }
+
+    #[inline(always)]
+    fn place(&mut self, address: u64) -> &mut KnownCaller {
+        let Callers(callers) = self;
+        let index = address as usize % callers.len();
+        // SAFETY: just made smaller than that.
+        unsafe { callers.get_unchecked_mut(index) }
+    }
+
+    /// What the record of a free ends with that returns there, if such a one was met lately.
+    #[inline(always)]
+    pub(super) fn free_tail(&mut self, address: u64) -> Option<FreeTail> {
+        let known = self.place(address);
+        if known.address == address { known.free_tail } else { None }
     }
 }
 
 /// The node of a caller, of which nothing further out is recorded.
 #[inline(always)]
 pub(super) fn node_of_caller(state: &mut State, address: u64) -> u32 {
-    let State { stream, nodes, callers: Callers(callers), .. } = state;
-    let index = address as usize % callers.len();
-    match callers.get_mut(index) {
-        Some((known, node)) if *known == address => *node,
-        Some(place) => {
-            *place = (address, nodes.get(stream, ROOT, address));
-            place.1
-        }
-        None => ROOT,
+    let known = state.callers.place(address);
+    if known.address == address {
+        return known.node;
     }
+    let node = state.nodes.get(&mut state.stream, ROOT, address);
+    // Each free of the loader's has to be looked at (dlclose.rs).
+    if !dlclose::is_loaders(address as usize) {
+        *known = KnownCaller { address, node, free_tail: FreeTail::of(node) };
+    }
+    node
 }
 
 /// Innermost frames that are kept of a stack that is too deep.

@@ -194,16 +194,21 @@ impl Stream {
         }
     }
 
+    #[inline(always)]
+    fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// Makes room for `len` bytes. False where there is none.
     #[inline(always)]
     fn begin_record(&mut self, len: u32) -> bool {
-        self.len + len <= self.limit.load(Ordering::Relaxed) || self.make_room(len)
+        self.len + len <= self.limit() || self.make_room(len)
     }
 
     /// To be called when a record has been stored.
     #[inline(always)]
-    fn end_record(&self) {
-        if self.limit.load(Ordering::Relaxed) == 0 {
+    pub(super) fn end_record(&self) {
+        if self.limit() == 0 {
             self.write_out_at_once();
         }
     }
@@ -223,6 +228,7 @@ impl Stream {
     fn append<const N: usize>(&mut self, pieces: [Short; N]) {
         let mut len = self.len;
         for piece in pieces {
+            // Where the slot is, is asked anew each time: see `Nowhere`.
             // SAFETY: the room was made, so this is inside of the slot.
             unsafe {
                 self.records().add(len as usize).cast::<u64>().write_unaligned(piece.bytes);

@@ -11,6 +11,8 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
+use mtr_format::compact::encode::AllocHead;
+
 use super::nodes::Nodes;
 use super::pool;
 use super::stack::{Callers, DeepStack};
@@ -23,10 +25,9 @@ use crate::{arch, sys, unwind};
 pub(super) struct State {
     /// Alone on the first page, which the kernel wipes in a fork's child.
     pub(super) stream: Stream,
-    /// [`BUSY`] while somebody is at work with it; else the epoch that it is valid for, or 0.
+    /// While somebody is at work with it, [`BUSY`] and rsp where that began; else the epoch that it is
+    /// valid for, or 0. Both in one word, so that a signal handler finds them together.
     gate: AtomicU64,
-    /// rsp where such work began; [`NOWHERE`] before that and behind it.
-    entered: u64,
     /// For events that interrupt such work; NULL when it has never happened.
     inner: Cell<*mut State>,
     /// The next one in the pool (pool.rs).
@@ -34,18 +35,22 @@ pub(super) struct State {
     /// Where the thread's own stack is.
     pub(super) bounds: unwind::Stack,
     pub(super) last: unwind::LastStack,
+    /// Of the node of the last stack.
+    pub(super) head: AllocHead,
     pub(super) deep: DeepStack,
     pub(super) nodes: Nodes,
     pub(super) callers: Callers,
 }
 
-/// Value of [`State::entered`]: on no stack.
-const NOWHERE: u64 = u64::MAX;
-
-/// Value of [`State::gate`].
+/// Bit of [`State::gate`] that neither an epoch has nor rsp.
 const BUSY: u64 = 1;
 
-/// Counts traces in the upper half (a fork's child has another), unloaded modules in the lower.
+fn is_busy(gate: &AtomicU64) -> bool {
+    gate.load(Ordering::Acquire) & BUSY != 0
+}
+
+/// Counts traces in the upper half (a fork's child has another), unloaded modules in the lower, in
+/// steps of 2: see [`BUSY`].
 static EPOCH: AtomicU64 = AtomicU64::new(1 << 32);
 
 /// To be called when a trace begins.
@@ -56,7 +61,7 @@ pub(crate) fn new_trace() {
 
 /// To be called when modules have been unloaded.
 pub(crate) fn modules_changed() {
-    EPOCH.fetch_add(1, Ordering::AcqRel);
+    EPOCH.fetch_add(2, Ordering::AcqRel);
 }
 
 /// In the place of a thread's state: the thread has ended, but for a few destructors.
@@ -73,18 +78,51 @@ impl Thread {
     /// `None` when there is no memory.
     #[inline(always)]
     pub(super) fn enter() -> Option<Thread> {
+        Self::enter_usually().or_else(|| Self::enter_rarely(arch::thread_state().cast()))
+    }
+
+    /// As [`Thread::enter`], without a call; `None` where that would take one.
+    #[inline(always)]
+    pub(super) fn enter_usually() -> Option<Thread> {
         let state = arch::thread_state().cast::<State>();
-        if state > ENDED {
-            // SAFETY: this thread's own state; nobody else refers to it, but to the atomics.
-            let gate = unsafe { &(*state).gate };
-            if gate.load(Ordering::Relaxed) == EPOCH.load(Ordering::Acquire) {
-                gate.store(BUSY, Ordering::Relaxed);
-                compiler_fence(Ordering::SeqCst); // a signal handler sees it before anything else
-                // SAFETY: as above; not busy, so there is no other reference.
-                return Some(Self::new(unsafe { &mut *state }, false));
-            }
+        if state <= ENDED {
+            return None;
         }
-        Self::enter_rarely(state)
+        // SAFETY: this thread's own state; nobody else refers to it, but to the atomics.
+        unsafe { Self::try_enter(state) }
+    }
+
+    /// Makes a state of this thread's busy if it is up to date and nobody is at work with it.
+    ///
+    /// # Safety
+    /// `state` is this thread's.
+    #[inline(always)]
+    unsafe fn try_enter(state: *mut State) -> Option<Thread> {
+        // SAFETY: the caller's promise; a state stays mapped.
+        let gate = unsafe { &(*state).gate };
+        if gate.load(Ordering::Relaxed) != EPOCH.load(Ordering::Acquire) {
+            return None;
+        }
+        gate.store(BUSY + arch::stack_pointer(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst); // a signal handler sees it before anything else
+        // SAFETY: it was not busy, so there is no other reference.
+        Some(Thread { state: unsafe { &mut *state }, is_borrowed: false })
+    }
+
+    /// Stays busy until [`Thread::resume`], for what takes a call.
+    #[inline(always)]
+    pub(super) fn pause(self) {
+        core::mem::forget(self);
+    }
+
+    /// Goes on where [`Thread::pause`] was called.
+    ///
+    /// # Safety
+    /// This thread has paused a value that [`Thread::enter_usually`] gave it, and not resumed it.
+    pub(super) unsafe fn resume() -> Thread {
+        // SAFETY: the caller's promise: it was this state, and it is busy for nobody else.
+        let state = unsafe { &mut *arch::thread_state().cast::<State>() };
+        Thread { state, is_borrowed: false }
     }
 
     #[cold]
@@ -93,13 +131,11 @@ impl Thread {
         let mut state = outer;
         // SAFETY: this thread's own, perhaps in use below us on the stack; only cells are touched.
         while let Some((gate, inner)) = unsafe { own_cells(state) } {
-            if gate.load(Ordering::Relaxed) == EPOCH.load(Ordering::Acquire) {
-                gate.store(BUSY, Ordering::Relaxed);
-                compiler_fence(Ordering::SeqCst);
-                // SAFETY: not busy, so there is no other reference.
-                return Some(Self::new(unsafe { &mut *state }, false));
+            // SAFETY: as above.
+            if let Some(thread) = unsafe { Self::try_enter(state) } {
+                return Some(thread);
             }
-            if gate.load(Ordering::Relaxed) != BUSY {
+            if !is_busy(gate) {
                 break;
             }
             state = inner.get();
@@ -126,7 +162,7 @@ impl Thread {
         let mut depth = 0;
         // SAFETY: as above.
         while let Some((gate, inner)) = unsafe { own_cells(state) }
-            && gate.load(Ordering::Relaxed) == BUSY
+            && is_busy(gate)
         {
             if inner.get().is_null() {
                 let left = match depth >= MANY {
@@ -145,19 +181,13 @@ impl Thread {
         }
         // SAFETY: not busy, so there is no other reference.
         let state = unsafe { &mut *state };
-        let gate = state.gate.swap(BUSY, Ordering::Relaxed);
+        let gate = state.gate.swap(BUSY + arch::stack_pointer(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        let mut thread = Self::new(state, outer == ENDED);
+        let mut thread = Thread { state, is_borrowed: outer == ENDED };
         if gate != EPOCH.load(Ordering::Acquire) {
             thread.forget();
         }
         Some(thread)
-    }
-
-    #[inline(always)]
-    fn new(state: &'static mut State, is_borrowed: bool) -> Thread {
-        state.entered = arch::stack_pointer();
-        Thread { state, is_borrowed }
     }
 
     #[cold]
@@ -179,8 +209,6 @@ impl Thread {
 impl Drop for Thread {
     #[inline(always)]
     fn drop(&mut self) {
-        // Before the next one says where it is, a signal handler must not find where this one was.
-        self.state.entered = NOWHERE;
         self.state.gate.store(self.state.stream.epoch, Ordering::Release);
         if self.is_borrowed {
             give_back(self.state);
@@ -224,11 +252,12 @@ unsafe fn left_behind(head: *mut State) -> Option<*mut State> {
     let mut state = head;
     // SAFETY: the caller's promise.
     while let Some((gate, inner)) = unsafe { own_cells(state) } {
-        // SAFETY: plain values, which nobody who is at work with the state changes meanwhile.
-        let (entered, bounds) = unsafe { ((*state).entered, (*state).bounds) };
+        // SAFETY: a plain value, which nobody who is at work with the state changes meanwhile.
+        let bounds = unsafe { (*state).bounds };
+        let entered = gate.load(Ordering::Relaxed) & !BUSY;
         // On another stack, nothing is known of what is below whom.
         let is_left = bounds.holds(entered) && bounds.holds(rsp) && rsp > entered;
-        if gate.load(Ordering::Relaxed) == BUSY && is_left {
+        if is_busy(gate) && is_left {
             // SAFETY: nobody will go on with it.
             unsafe { mend(state) };
             return Some(state);
@@ -247,7 +276,6 @@ unsafe fn mend(state: *mut State) {
     unsafe {
         (*state).stream.mend();
         (*state).last.clear();
-        (*state).entered = NOWHERE;
         (*state).gate.store(0, Ordering::Relaxed);
     }
 }
@@ -283,7 +311,7 @@ fn give_back(state: *mut State) {
         unsafe {
             next = (*state).inner.replace(null_mut());
             // What a hook was doing when it was left is not known.
-            if (*state).gate.load(Ordering::Relaxed) == BUSY {
+            if is_busy(&(*state).gate) {
                 mend(state);
             }
             // The next thread has another stack.
@@ -310,15 +338,15 @@ pub(super) fn close_streams() -> bool {
         stream::close();
         // Also gives the stores of others the time to be seen.
         sys::yield_processor();
-        stream::write_all(is_busy)
+        stream::write_all(is_in_use)
     })
 }
 
 /// Whether a thread is at work with the state of this stream.
-fn is_busy(stream: *mut Stream) -> bool {
+fn is_in_use(stream: *mut Stream) -> bool {
     let state = stream.cast::<State>();
     // SAFETY: a stream is the first member of a state, and a state stays mapped; an atomic only.
-    !state.is_null() && unsafe { &(*state).gate }.load(Ordering::Acquire) == BUSY
+    !state.is_null() && unsafe { is_busy(&(*state).gate) }
 }
 
 /// The key whose destructor is called when a thread ends.

@@ -83,6 +83,24 @@ pub(super) unsafe fn take_over(table: *const Table, ptr: usize, mark: u32) -> bo
     true
 }
 
+/// Whether the stream with this mark is the last user of `ptr`, so that [`take_over`] would be false.
+///
+/// # Safety
+/// As [`take_over`].
+#[inline(always)]
+pub(super) unsafe fn was_last(table: *const Table, ptr: usize, mark: u32) -> bool {
+    let index = ptr >> LEAF_BITS;
+    if index >= LEAVES || table == NO_TABLE || mark > LAST_MARK {
+        return false;
+    }
+    // SAFETY: a table has LEAVES entries, a leaf LEAF_LEN bytes.
+    unsafe {
+        let bytes = (*table.add(index)).load(Ordering::Acquire);
+        !bytes.is_null()
+            && u32::from((*bytes.add((ptr >> 4) % LEAF_LEN)).load(Ordering::Relaxed)) == mark
+    }
+}
+
 /// As [`take_over`], where there is no leaf yet.
 #[cold]
 #[inline(never)]
@@ -118,7 +136,13 @@ mod tests {
         let ptr = (block.as_ptr() as usize).next_multiple_of(16);
         // SAFETY: the table that `start` has published.
         let take = |ptr, stream| unsafe { take_over(table, ptr, mark(stream)) };
-        let took = [0, 0, 1, 1, 0].map(|stream| take(ptr, stream));
+        // SAFETY: as above.
+        let was_last = |ptr, stream| unsafe { was_last(table, ptr, mark(stream)) };
+        let took = [0, 0, 1, 1, 0].map(|stream| {
+            let expected = !was_last(ptr, stream);
+            assert_eq!(take(ptr, stream), expected);
+            expected
+        });
         assert_eq!(took, [true, false, true, false, true]);
         assert_eq!([take(ptr + 16, 0), take(ptr, 0)], [true, false]);
     }

@@ -89,7 +89,7 @@ pub(super) fn node_of(
         names.len = 1;
         last.clear();
     }
-    match last.unchanged(start, stack) {
+    match last.unchanged(start.caller()) {
         Some(node) => Some(node),
         None => last.update(start, stack, names),
     }

@@ -29,13 +29,27 @@ impl Stream {
         }
     }
 
+    /// Whether an event at `ptr` needs no stamp.
+    #[inline(always)]
+    pub(super) fn goes_on_in_order(&self, ptr: usize) -> bool {
+        let table = HOT.users.load(Ordering::Relaxed);
+        // SAFETY: not NULL, and what HOT has.
+        let was_last = || unsafe { users::was_last(table, ptr, self.mark) };
+        self.until_stamp > 1 && (table.is_null() || was_last() && !self.is_behind())
+    }
+
+    /// Whether another stream has a stamp that is much newer than the last one here.
+    #[inline(always)]
+    fn is_behind(&self) -> bool {
+        HOT.latest.0.load(Ordering::Relaxed).saturating_sub(self.stamp) > MOST_AHEAD
+    }
+
     /// # Safety
     /// As [`users::take_over`].
     #[inline(always)]
     unsafe fn is_overtaken(&self, table: *const users::Table, ptr: usize) -> bool {
-        let ahead = HOT.latest.0.load(Ordering::Relaxed).saturating_sub(self.stamp);
         // SAFETY: the caller's promise.
-        unsafe { users::take_over(table, ptr, self.mark) || ahead > MOST_AHEAD }
+        unsafe { users::take_over(table, ptr, self.mark) || self.is_behind() }
     }
 
     #[cold]

@@ -1,9 +1,10 @@
 //! What is stored in a stream: one function for each kind of record.
 
 use mtr_format::compact::chunk;
-use mtr_format::compact::encode::{self, Address};
+use mtr_format::compact::encode::{self, Address, AllocHead, FreeTail, Short};
 use mtr_format::compact::op::{Family, FreeKind, MAX_TEXT, Outcome, TEXT};
 
+use super::super::Attempt;
 use super::{DEFINITION, EVENT, Stream, lose};
 use crate::lifecycle;
 
@@ -16,7 +17,7 @@ impl Stream {
         }
         self.order(ptr);
         let address = Address::behind(&mut self.previous, ptr as u64);
-        match encode::short_alloc(node, address, size as u64) {
+        match encode::short_alloc(AllocHead::of(node), address, size as u64) {
             Some(pieces) => self.append(pieces),
             None => self.append_long_alloc(node, address, size),
         }
@@ -54,6 +55,55 @@ impl Stream {
         });
     }
 
+    /// Whether a short record about `ptr` has room and needs no stamp, so that storing it takes no
+    /// call.
+    #[inline(always)]
+    pub(in crate::record::compact) fn is_ready_for(&self, ptr: usize) -> bool {
+        self.len + EVENT <= self.limit() && self.goes_on_in_order(ptr)
+    }
+
+    /// As [`Stream::alloc`], if it [is ready](Stream::is_ready_for) and the record is short.
+    #[inline(always)]
+    pub(in crate::record::compact) fn alloc_usually(
+        &mut self,
+        head: AllocHead,
+        size: usize,
+        ptr: usize,
+    ) -> Attempt {
+        let mut previous = self.previous;
+        let address = Address::behind(&mut previous, ptr as u64);
+        self.store_usually(encode::short_alloc(head, address, size as u64), previous)
+    }
+
+    /// As [`Stream::free`], if it [is ready](Stream::is_ready_for) and the record is short.
+    #[inline(always)]
+    pub(in crate::record::compact) fn free_usually(
+        &mut self,
+        tail: FreeTail,
+        ptr: usize,
+        kind: FreeKind,
+    ) -> Attempt {
+        let mut previous = self.previous;
+        let address = Address::behind(&mut previous, ptr as u64);
+        self.store_usually(encode::short_free(address, kind, tail), previous)
+    }
+
+    #[inline(always)]
+    fn store_usually<const N: usize>(
+        &mut self,
+        pieces: Option<[Short; N]>,
+        previous: u64,
+    ) -> Attempt {
+        let Some(pieces) = pieces else { return Attempt::Failed };
+        self.until_stamp -= 1;
+        self.previous = previous;
+        self.append(pieces);
+        match self.limit() {
+            0 => Attempt::Unfinished,
+            _ => Attempt::Done,
+        }
+    }
+
     /// Stores a free, called at `node`.
     #[inline(always)]
     pub(in crate::record::compact) fn free(&mut self, node: u32, ptr: usize, kind: FreeKind) {
@@ -62,7 +112,7 @@ impl Stream {
         }
         self.order(ptr);
         let address = Address::behind(&mut self.previous, ptr as u64);
-        match encode::short_free(address, kind, node) {
+        match FreeTail::of(node).and_then(|tail| encode::short_free(address, kind, tail)) {
             Some(pieces) => self.append(pieces),
             None => self.append_long_free(node, address, kind),
         }
