@@ -324,7 +324,7 @@ fn the_decoders_read_the_documented_example_and_see_what_they_are_there_to_see()
     assert_eq!((trace.damaged.len(), count.damaged), (1, 1));
     let (trace, count) = read(&[0]); // no record
     assert_eq!((trace.damaged.len(), count.damaged), (1, 1));
-    let (trace, count) = read(&[8, 0, 1, 14]); // a realloc that did not return
+    let (trace, count) = read(&[8, 0, 1, 14, 0]); // a realloc that did not return
     assert_eq!((trace.open, count.damaged), (1, 1));
     assert_eq!(read(&[4, 9, 0]).0.damaged.len(), 1, "the child of an unknown node");
 

@@ -250,10 +250,15 @@ impl Trace {
                 info(number, [0; 3])?;
                 (Kind::Free, None, address)
             }
-            [8, 0, address] => (Kind::ReallocOpen, None, address),
-            [8, 1, address] => (Kind::ReallocOld, None, address),
-            [8, 2, _] => return Ok(()),
-            [8, 3, address] => (Kind::Free, None, address),
+            [8, outcome, address, number] => {
+                info(number, [0; 3])?;
+                match outcome {
+                    0 => (Kind::ReallocOpen, None, address),
+                    1 => (Kind::ReallocOld, None, address),
+                    2 => return Ok(()),
+                    _ => (Kind::Free, None, address),
+                }
+            }
             [9, number, address, ref rest @ ..] => {
                 (Kind::Failed, info(number, rest.try_into().unwrap())?, address)
             }

@@ -187,7 +187,7 @@ impl<V: FnMut(u64, u64, Option<u64>)> Checker<V> {
                     self.example(&format!("{:x?} is live already", &record[..]));
                 }
             }
-            [0x40, address, _] | [8, 1 | 3, address] => {
+            [0x40, address, _] | [8, 1 | 3, address, _] => {
                 self.count.frees += 1;
                 (self.visit)(stream.thread.into(), address, None);
                 self.count.reallocations += u64::from(record[..2] == [8, 1]);
@@ -199,7 +199,7 @@ impl<V: FnMut(u64, u64, Option<u64>)> Checker<V> {
                     }
                 }
             }
-            [8, 0, _] => self.wrong("a realloc that did not return"),
+            [8, 0, ..] => self.wrong("a realloc that did not return"),
             [9, ..] => self.count.failures += 1,
             [2, thread] => stream.thread = thread as u32,
             [3] => stream.nodes.truncate(1),

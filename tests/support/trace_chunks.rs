@@ -184,7 +184,8 @@ impl<'a> Fields<'a> {
             8 => {
                 let outcome = self.byte().filter(|outcome| *outcome <= 3)?;
                 let a = self.byte().filter(|a| *a <= 7)?;
-                record([8, outcome.into(), self.address(a.into())?])
+                let address = self.address(a.into())?;
+                record([8, outcome.into(), address, self.varint()?])
             }
             9 => {
                 let (node, size) = (self.varint()?, self.varint()?);

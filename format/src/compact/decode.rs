@@ -54,6 +54,8 @@ pub enum Record<'a> {
         outcome: Outcome,
         /// The old block.
         ptr: u64,
+        /// Number of its caller's stack, 0 for none.
+        node: u32,
     },
     /// An allocation failed.
     Failed {
@@ -182,7 +184,8 @@ impl Decoder {
                 let length = usize::from(bytes.byte().filter(|a| *a <= 7)?);
                 let stored = bytes.take(if length == WHOLE_ADDRESS { 8 } else { length })?;
                 let raw = padded(stored).unwrap_or(0) as u64;
-                Record::Realloc { outcome, ptr: self.address(length, raw) }
+                let node = u32::try_from(bytes.varint()?).ok()?;
+                Record::Realloc { outcome, ptr: self.address(length, raw), node }
             }
             op::FAILED => {
                 let node = u32::try_from(bytes.varint()?).ok()?;

@@ -208,12 +208,12 @@ pub fn free(address: Address, kind: FreeKind, node: u32) -> Buffer {
 /// Where in a REALLOC its outcome is.
 pub const OUTCOME_AT: usize = 1;
 
-/// A realloc.
-pub fn realloc(address: Address, outcome: Outcome) -> Buffer {
+/// A realloc, called at `node`.
+pub fn realloc(address: Address, outcome: Outcome, node: u32) -> Buffer {
     let mut buffer = Buffer::new(op::REALLOC);
     buffer.push(outcome as u8);
     buffer.push(address.code as u8);
-    buffer.fixed(address.value, address.len())
+    buffer.fixed(address.value, address.len()).varint(node.into())
 }
 
 /// An allocation that failed; `ptr` is the block that lives on, 0 for none.

@@ -16,7 +16,8 @@ pub const NODE: u8 = 0x04;
 pub const STAMP: u8 = 0x06;
 /// Varint of the resident bytes of the process.
 pub const RESIDENT: u8 = 0x07;
-/// realloc of a block: outcome, length of the address, address.
+/// realloc of a block: outcome, length of the address, address. A varint follows: the node of its
+/// caller, 0 for none.
 pub const REALLOC: u8 = 0x08;
 /// An allocation failed: varint of its node, varint of its size, varint of the address of the block that lives on.
 pub const FAILED: u8 = 0x09;

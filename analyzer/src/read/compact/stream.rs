@@ -239,8 +239,9 @@ impl<'a> Stream<'a> {
     }
 
     /// realloc ends a block.
-    fn free(&self, op: Op, shared: &mut Shared<'_>) -> Event {
-        self.record(op, Stacks::UNKNOWN, By::Free(FreeKind::Free), shared)
+    fn free(&mut self, op: Op, node: u32, shared: &mut Shared<'_>) -> Event {
+        let caller = self.caller(node, shared);
+        self.record(op, caller, By::Free(FreeKind::Free), shared)
     }
 
     /// The stack that is a node, which frees.
@@ -275,15 +276,15 @@ impl<'a> Stream<'a> {
     #[inline(never)]
     fn rare(&mut self, record: Record<'_>, shared: &mut Shared<'_>) -> Option<Event> {
         match record {
-            Record::Realloc { outcome, ptr } => match outcome {
+            Record::Realloc { outcome, ptr, node } => match outcome {
                 Outcome::Open => return Some(Event::Unpublished { ptr }),
                 Outcome::Ended => {
                     self.reallocs += 1;
-                    return Some(self.free(Op::ReallocFrom { ptr }, shared));
+                    return Some(self.free(Op::ReallocFrom { ptr }, node, shared));
                 }
                 // The FAILED behind it says all.
                 Outcome::Unchanged => {}
-                Outcome::Freed => return Some(self.free(Op::Free { ptr }, shared)),
+                Outcome::Freed => return Some(self.free(Op::Free { ptr }, node, shared)),
             },
             Record::Failed { node, ptr, size, by } => {
                 let stack = self.stack(node, by, shared);

@@ -205,6 +205,7 @@ impl Writer {
             let (length, address) = stream.address(ptr);
             stream.records.extend([op::REALLOC, outcome as u8, length]);
             stream.records.extend(address);
+            stream.records.push(0);
         })
     }
 

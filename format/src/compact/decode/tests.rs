@@ -14,7 +14,7 @@ enum Written {
     Free(u64, FreeKind, u32),
     Stamp(u64),
     Resident(u64),
-    Realloc(Outcome, u64),
+    Realloc(Outcome, u64, u32),
     Failed(u32, u64, u64, Request),
 }
 
@@ -102,10 +102,11 @@ impl Writer {
                 self.bytes.push(7);
                 self.varint(*resident);
             }
-            Written::Realloc(outcome, ptr) => {
+            Written::Realloc(outcome, ptr, node) => {
                 let (a, address) = self.address(*ptr);
                 self.bytes.extend([8, *outcome as u8, a]);
                 self.bytes.extend(address);
+                self.varint((*node).into());
             }
             Written::Failed(node, ptr, size, by) => {
                 self.by(by);
@@ -128,7 +129,7 @@ fn expected(record: &Written) -> Record<'_> {
         Written::Free(ptr, kind, node) => Record::Free { ptr, kind, node },
         Written::Stamp(ticks) => Record::Stamp(ticks),
         Written::Resident(bytes) => Record::Resident(bytes),
-        Written::Realloc(outcome, ptr) => Record::Realloc { outcome, ptr },
+        Written::Realloc(outcome, ptr, node) => Record::Realloc { outcome, ptr, node },
         Written::Failed(node, ptr, size, by) => Record::Failed { node, ptr, size, by },
     }
 }
@@ -175,7 +176,8 @@ fn any_record() -> impl Strategy<Value = Written> {
         1 => (number(), any::<u64>()).prop_map(|(up, address)| Written::Node(up, address)),
         1 => number().prop_map(Written::Stamp),
         1 => number().prop_map(Written::Resident),
-        1 => (outcome, any_address()).prop_map(|(outcome, ptr)| Written::Realloc(outcome, ptr)),
+        1 => (outcome, any_address(), node())
+            .prop_map(|(outcome, ptr, node)| Written::Realloc(outcome, ptr, node)),
         1 => (node(), number(), number(), by())
             .prop_map(|(node, ptr, size, by)| Written::Failed(node, ptr, size, by)),
     ]

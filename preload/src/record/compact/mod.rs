@@ -165,7 +165,8 @@ pub(super) fn realloc(
     let trace = log::id();
     // After exit a record is written out at once: its outcome has to be known.
     let is_closed = chunks::is_closed();
-    let place = if is_closed { None } else { thread.stream.realloc(old, Outcome::Open) };
+    let by = stack::node_of_caller(&mut thread, caller.return_address);
+    let place = if is_closed { None } else { thread.stream.realloc(by, old, Outcome::Open) };
     let new = real();
     // A signal handler may have forked meanwhile: the place is the parent's.
     if log::id() != trace {
@@ -178,7 +179,7 @@ pub(super) fn realloc(
     };
     match place {
         Some(place) => thread.stream.set_outcome(place, outcome),
-        None if is_closed => drop(thread.stream.realloc(old, outcome)),
+        None if is_closed => drop(thread.stream.realloc(by, old, outcome)),
         None => {}
     }
     let node = match outcome {

@@ -119,10 +119,11 @@ impl Stream {
         self.end_record();
     }
 
-    /// Stores a realloc. The place of its outcome, if it has one.
+    /// Stores a realloc, called at `node`. The place of its outcome, if it has one.
     #[inline]
     pub(in crate::record::compact) fn realloc(
         &mut self,
+        node: u32,
         ptr: usize,
         outcome: Outcome,
     ) -> Option<*mut u8> {
@@ -131,7 +132,7 @@ impl Stream {
             stream.order(ptr);
             let address = Address::behind(&mut stream.previous, ptr as u64);
             let at = stream.len as usize + encode::OUTCOME_AT;
-            stream.append_bytes(encode::realloc(address, outcome).bytes());
+            stream.append_bytes(encode::realloc(address, outcome, node).bytes());
             // SAFETY: inside the record, which is inside the chunk.
             place = Some(unsafe { stream.records().add(at) });
         });
