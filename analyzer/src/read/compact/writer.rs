@@ -200,12 +200,17 @@ impl Writer {
         })
     }
 
+    /// A caller is not stated.
     pub(crate) fn realloc(&mut self, outcome: Outcome, ptr: u64) -> &mut Writer {
+        self.realloc_at(0, outcome, ptr)
+    }
+
+    pub(crate) fn realloc_at(&mut self, node: u32, outcome: Outcome, ptr: u64) -> &mut Writer {
         self.record(|stream| {
             let (length, address) = stream.address(ptr);
             stream.records.extend([op::REALLOC, outcome as u8, length]);
             stream.records.extend(address);
-            stream.records.push(0);
+            varint(&mut stream.records, node.into());
         })
     }
 
