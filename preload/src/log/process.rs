@@ -1,5 +1,7 @@
 //! Who a process is: a PID is used again, but not together with the process's start time.
 
+use core::ffi::CStr;
+
 use crate::global::{Scratch, Text};
 use crate::sys;
 
@@ -16,23 +18,23 @@ pub(crate) struct Process {
 impl Process {
     /// The one that this code runs in.
     pub(crate) fn this() -> Process {
-        let pid = sys::getpid();
-        Process { pid, ticks: start_ticks(pid).unwrap_or(0) }
+        // Not by its number: in a PID namespace whose /proc is another one's, that is another process.
+        Process { pid: sys::getpid(), ticks: start_ticks(c"/proc/self/stat").unwrap_or(0) }
     }
 
     /// Whether it is still running.
     pub(crate) fn is_alive(&self) -> bool {
-        start_ticks(self.pid) == Some(self.ticks)
+        let mut path = Text::<32>::EMPTY;
+        path.push(b"/proc/");
+        path.push_decimal(self.pid as u64);
+        path.push(b"/stat");
+        start_ticks(path.as_c_str()) == Some(self.ticks)
     }
 }
 
-fn start_ticks(pid: i32) -> Option<u64> {
-    let mut path = Text::<32>::EMPTY;
-    path.push(b"/proc/");
-    path.push_decimal(pid as u64);
-    path.push(b"/stat");
+fn start_ticks(stat: &CStr) -> Option<u64> {
     let mut buffer = Scratch::<512>::new()?;
-    let stat = sys::read_file(path.as_c_str(), buffer.space()).ok()?;
+    let stat = sys::read_file(stat, buffer.space()).ok()?;
     // The name in parentheses may hold anything, blanks and parentheses included.
     let behind_name = stat.iter().rposition(|byte| *byte == b')')? + 2;
     let mut fields = stat.get(behind_name..)?.split(|byte| *byte == b' ');
