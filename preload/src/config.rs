@@ -1,10 +1,10 @@
 //! What the environment asks for, read once: the program may change its environment later.
 
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::CStr;
 
+use crate::environment::{self, variable};
 use crate::global::{Global, Path, Scratch, Text};
 use crate::log::process::Process;
-use crate::modules::c_str;
 use crate::sys;
 
 /// Settings, with the environment variable that sets each. All hold for the fork's children too.
@@ -82,53 +82,6 @@ pub(crate) fn get() -> &'static Config {
     unsafe { CONFIG.get() }
 }
 
-unsafe extern "C" {
-    static environ: *const *const c_char;
-    static __libc_stack_end: *const c_void;
-}
-
-/// The environment at the start, which stands behind the arguments on the stack. `environ` is not set
-/// before libc is initialized, and programs may allocate before that (`.preinit_array`).
-pub(crate) fn environment_at_start() -> *const *const c_char {
-    let now = environment();
-    if !now.is_null() {
-        return now;
-    }
-    const MOST: usize = 1 << 24;
-    // SAFETY: the kernel puts the number of arguments there, the arguments, NULL and the environment.
-    unsafe {
-        let bottom = __libc_stack_end.cast::<usize>();
-        match bottom.as_ref() {
-            Some(count) if *count < MOST && *bottom.add(1 + count) == 0 => {
-                bottom.add(2 + count).cast()
-            }
-            _ => core::ptr::null(),
-        }
-    }
-}
-
-/// The environment as it is now.
-pub(crate) fn environment() -> *const *const c_char {
-    // SAFETY: libc's variable; who changes it while it is read does so to libc's own functions too.
-    unsafe { (&raw const environ).read() }
-}
-
-/// The value of an environment variable.
-pub(crate) fn variable(name: &[u8]) -> Option<&'static [u8]> {
-    // SAFETY: a list of C strings that ends with NULL, or NULL.
-    unsafe {
-        let mut entry = environment_at_start();
-        while let Some(text) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
-            let text = text.to_bytes();
-            if text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&b'=')) {
-                return text.get(name.len() + 1..);
-            }
-            entry = entry.add(1);
-        }
-    }
-    None
-}
-
 /// What [`mark_children`] puts in place of `MTR_TRACE_CHILDREN=no`.
 static MARK: Global<Text<80>> = Global::new(Text::EMPTY);
 /// What [`mark_run`] puts in place of `MTR_RUN_PID=PID`.
@@ -153,7 +106,7 @@ pub(crate) unsafe fn mark_children(this: Process) {
     mark.push(b":");
     mark.push_decimal(this.ticks);
     // SAFETY: the caller's promise.
-    unsafe { replace(TRACE_CHILDREN, mark.as_c_str()) }
+    unsafe { environment::replace(TRACE_CHILDREN, mark.as_c_str()) }
 }
 
 /// Tells the programs that this one starts or becomes that they are not the first of their mtr-run:
@@ -170,25 +123,7 @@ unsafe fn mark_run(run_pid: i32) {
     mark.push_decimal(run_pid as u64);
     mark.push(b":later");
     // SAFETY: the caller's promise.
-    unsafe { replace(RUN_PID, mark.as_c_str()) }
-}
-
-/// Puts `text` in the place of a variable that is set.
-///
-/// # Safety
-/// The caller is the thread that starts the log.
-unsafe fn replace(name: &[u8], text: &'static CStr) {
-    // SAFETY: as in `variable`; nobody else changes the environment before the program runs.
-    unsafe {
-        let mut entry = environment_at_start().cast_mut();
-        while let Some(old) = (!entry.is_null()).then(|| c_str(*entry)).flatten() {
-            let rest = old.to_bytes().strip_prefix(name);
-            if rest.is_some_and(|rest| rest.first() == Some(&b'=')) {
-                *entry = text.as_ptr();
-            }
-            entry = entry.add(1);
-        }
-    }
+    unsafe { environment::replace(RUN_PID, mark.as_c_str()) }
 }
 
 /// Whether a process that was marked is another one than this.

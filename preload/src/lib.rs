@@ -36,6 +36,7 @@ mod starts; // programs that are started without us
 mod hot; // the state that every hook touches
 mod complain; // a line on stderr
 mod config; // MTR_* variables
+mod environment; // where they stand
 mod global; // statics and texts without allocation
 mod sys; // system calls
 mod arch; // what depends on the processor

@@ -3,7 +3,7 @@
 use mtr_format::compact::chunk::{self, Header};
 use mtr_format::tail;
 
-use super::{open, ring};
+use super::{open, ring, whose};
 use crate::global::{Path, Scratch};
 use crate::sys::{self, Fd};
 
@@ -40,7 +40,7 @@ fn write_blocks(log: Fd, bytes: &[u8]) -> Option<()> {
     let start = start.space();
     // SAFETY: `start` is a slice.
     let read = unsafe { sys::pread(log, start.as_mut_ptr(), start.len(), 0) }.ok()?;
-    let (id, is_compact) = open::id_of(start.get(..read)?)?;
+    let (id, is_compact) = whose::id_of(start.get(..read)?)?;
     // A tail that has lost records keeps the count of them.
     let magic = if is_compact { tail::MAGIC2 } else { tail::MAGIC };
     if bytes.get(..8)? != magic || word(tail::ID)? != id || word(tail::LOST)? != 0 {

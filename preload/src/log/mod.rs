@@ -10,6 +10,7 @@ mod path;
 pub(crate) mod process;
 mod publish;
 pub(crate) mod ring;
+mod whose;
 
 use crate::config;
 use crate::record::compact;

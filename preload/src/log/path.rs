@@ -1,6 +1,7 @@
 //! The name of the log: placeholders, and what keeps it from another process's log.
 
 use crate::config;
+use crate::environment;
 use crate::global::{Path, Scratch};
 use crate::sys;
 
@@ -29,7 +30,10 @@ pub(super) fn expand(template: &[u8], number: u64, out: &mut Path) {
             b'h' => push_host(out),
             b'q' if tail.first() == Some(&b'{') && tail.contains(&b'}') => {
                 let end = tail.iter().position(|byte| *byte == b'}').unwrap_or(0);
-                push_name(config::variable(tail.get(1..end).unwrap_or(&[])).unwrap_or(&[]), out);
+                push_name(
+                    environment::variable(tail.get(1..end).unwrap_or(&[])).unwrap_or(&[]),
+                    out,
+                );
                 rest = tail.get(end + 1..).unwrap_or(&[]);
             }
             other => out.push(&[b'%', *other]),

@@ -34,7 +34,7 @@ static IS_BY_ENVIRONMENT: AtomicBool = AtomicBool::new(false);
 /// To be called when the log starts, while the environment is that which the loader saw.
 pub(crate) fn start() {
     IS_BY_ENVIRONMENT
-        .store(environment::preloads_us(config::environment_at_start()), Ordering::Relaxed);
+        .store(environment::preloads_us(crate::environment::at_start()), Ordering::Relaxed);
 }
 
 /// Where a program that is about to start is counted.
@@ -137,8 +137,8 @@ macro_rules! hooks {
 
 hooks! {
     execve(path: Text, list: List, environment: List) => |real| exec(path, environment, real);
-    execv(path: Text, list: List) => |real| exec(path, config::environment(), real);
-    execvp(file: Text, list: List) => |real| exec(file, config::environment(), real);
+    execv(path: Text, list: List) => |real| exec(path, crate::environment::now(), real);
+    execvp(file: Text, list: List) => |real| exec(file, crate::environment::now(), real);
     execvpe(file: Text, list: List, environment: List) => |real| exec(file, environment, real);
     fexecve(fd: c_int, list: List, environment: List) =>
         |real| exec(core::ptr::null(), environment, real);
@@ -158,12 +158,12 @@ hooks! {
 
 extern "C" fn execl_body(path: Text, list: List) -> c_int {
     // SAFETY: the caller's arguments, passed on; so in all of these.
-    exec(path, config::environment(), || unsafe { real::execv()(path, list) })
+    exec(path, crate::environment::now(), || unsafe { real::execv()(path, list) })
 }
 
 extern "C" fn execlp_body(file: Text, list: List) -> c_int {
     // SAFETY: see execl_body.
-    exec(file, config::environment(), || unsafe { real::execvp()(file, list) })
+    exec(file, crate::environment::now(), || unsafe { real::execvp()(file, list) })
 }
 
 extern "C" fn execle_body(path: Text, list: List) -> c_int {
@@ -195,7 +195,7 @@ impl Next {
 
 extern "C" fn before_system(command: Text) -> Next {
     // With NULL it only asks for a shell.
-    let counted = if command.is_null() { Counted::Not } else { child(config::environment()) };
+    let counted = if command.is_null() { Counted::Not } else { child(crate::environment::now()) };
     Next::after(counted, real::system() as usize)
 }
 
@@ -206,7 +206,7 @@ extern "C" fn after_system(status: usize) {
 }
 
 extern "C" fn before_popen(_: Text) -> Next {
-    Next::after(child(config::environment()), real::popen() as usize)
+    Next::after(child(crate::environment::now()), real::popen() as usize)
 }
 
 extern "C" fn after_popen(stream: usize) {
