@@ -5,6 +5,7 @@ use core::ffi::CStr;
 use crate::environment::{self, variable};
 use crate::global::{Global, Path, Scratch, Text};
 use crate::log::process::Process;
+use crate::log::session;
 use crate::sys;
 
 /// Settings, with the environment variable that sets each. All hold for the fork's children too.
@@ -39,8 +40,10 @@ pub(crate) struct Config {
     pub(crate) run_pid: i32,
     /// This is not the first program that this mtr-run has started ([`mark_run`]).
     pub(crate) is_later_image: bool,
-    /// `MTR_SESSION`: the run of mtr-run, empty without one.
-    pub(crate) session: Text<32>,
+    /// `MTR_SESSION`: the run that this process belongs to (log/session.rs).
+    pub(crate) session: u64,
+    /// The variable was not set: the run begins with this process.
+    pub(crate) begins_session: bool,
     /// argv[0].
     pub(crate) program_name: Path,
     /// The current folder at the start.
@@ -71,7 +74,8 @@ static CONFIG: Global<Config> = Global::new(Config {
     keep_free: None,
     run_pid: 0,
     is_later_image: false,
-    session: Text::EMPTY,
+    session: 0,
+    begins_session: false,
     program_name: Path::EMPTY,
     directory: Path::EMPTY,
 });
@@ -87,12 +91,16 @@ static MARK: Global<Text<80>> = Global::new(Text::EMPTY);
 /// What [`mark_run`] puts in place of `MTR_RUN_PID=PID`.
 static RUN_MARK: Global<Text<80>> = Global::new(Text::EMPTY);
 
+/// What [`name_session`] adds.
+static SESSION_MARK: Global<Text<32>> = Global::new(Text::EMPTY);
+
 const TRACE_CHILDREN: &[u8] = b"MTR_TRACE_CHILDREN";
 const RUN_PID: &[u8] = b"MTR_RUN_PID";
+const SESSION: &[u8] = b"MTR_SESSION";
 
 /// Names this process in the environment as the one that is traced, so that its children by exec know
-/// that they are not: `MTR_TRACE_CHILDREN=no` becomes `MTR_TRACE_CHILDREN=no:PID:TICKS`. It is the
-/// only change, and the variable is ours.
+/// that they are not: `MTR_TRACE_CHILDREN=no` becomes `MTR_TRACE_CHILDREN=no:PID:TICKS`. The variable
+/// is ours.
 ///
 /// # Safety
 /// The caller is the thread that starts the log.
@@ -106,7 +114,7 @@ pub(crate) unsafe fn mark_children(this: Process) {
     mark.push(b":");
     mark.push_decimal(this.ticks);
     // SAFETY: the caller's promise.
-    unsafe { environment::replace(TRACE_CHILDREN, mark.as_c_str()) }
+    unsafe { environment::replace(TRACE_CHILDREN, mark.as_c_str()) };
 }
 
 /// Tells the programs that this one starts or becomes that they are not the first of their mtr-run:
@@ -123,7 +131,30 @@ unsafe fn mark_run(run_pid: i32) {
     mark.push_decimal(run_pid as u64);
     mark.push(b":later");
     // SAFETY: the caller's promise.
-    unsafe { environment::replace(RUN_PID, mark.as_c_str()) }
+    unsafe { environment::replace(RUN_PID, mark.as_c_str()) };
+}
+
+/// Names the run in the environment, if it begins with this process: all programs that it starts, and
+/// those that they start, belong to it. It is the one variable that is added to a program's
+/// environment, and only to that of the first program of a run.
+///
+/// # Safety
+/// The caller is a constructor of this library: libc has been initialized.
+pub(crate) unsafe fn name_session() {
+    if !get().begins_session {
+        return;
+    }
+    // SAFETY: a constructor runs once, and nobody else touches it.
+    let mark = unsafe { SESSION_MARK.get_mut() };
+    mark.push(SESSION);
+    mark.push(b"=");
+    mark.push_hex(get().session, 16);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !environment::replace(SESSION, mark.as_c_str()) {
+            environment::add(mark.as_c_str());
+        }
+    }
 }
 
 /// Whether a process that was marked is another one than this.
@@ -215,7 +246,9 @@ pub(crate) unsafe fn read() -> Result<(), &'static CStr> {
         Some(Some(size)) => Some(size),
         Some(None) => return Err(c"MTR_KEEP_FREE must be a number, or one with K, M or G"),
     };
-    config.session.push(set(b"MTR_SESSION").unwrap_or(&[]));
+    let given = set(SESSION).and_then(session::parse);
+    config.begins_session = given.is_none();
+    config.session = given.unwrap_or_else(session::new);
     Ok(())
 }
 

@@ -357,6 +357,10 @@ extern "C" fn constructor() {
     }
     // A program that allocates nothing has a log too.
     state();
+    if has_log() {
+        // SAFETY: this is a constructor of the library.
+        unsafe { config::name_session() };
+    }
 }
 
 #[cfg(not(test))]

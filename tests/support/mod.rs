@@ -8,6 +8,7 @@
 mod checker;
 mod compile;
 mod counters;
+mod daemon;
 mod folder;
 mod golden;
 mod hazard;
@@ -23,6 +24,7 @@ mod traced;
 pub(crate) use checker::{Count, check_order};
 pub(crate) use compile::{compile, compile_with, example, line_of, program, repository};
 pub(crate) use counters::Counters;
+pub(crate) use daemon::Daemon;
 pub(crate) use folder::Folder;
 pub(crate) use golden::compare_with_golden;
 pub(crate) use hazard::{Hazard, the_report_agrees};

@@ -14,6 +14,14 @@ pub(crate) enum Format {
 pub(crate) const FORMATS: [Format; 2] = [Format::Text, Format::Compact];
 
 impl Format {
+    /// What MTR_TRACE_FORMAT and --trace-format call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::Text => "mtrace",
+            Format::Compact => "compact",
+        }
+    }
+
     /// `program` about to be traced in this format.
     pub(crate) fn traced(self, folder: &Folder, program: impl AsRef<OsStr>) -> Traced {
         match self {
@@ -70,6 +78,15 @@ impl Recorded {
             Recorded::Text(log) => log.pid(),
             Recorded::Compact(trace) => trace.pid(),
         }
+    }
+
+    /// The values of its `# KEY` lines.
+    pub(crate) fn notes(&self, key: &str) -> Vec<String> {
+        let notes = match self {
+            Recorded::Text(log) => log.notes(key),
+            Recorded::Compact(trace) => trace.notes(key),
+        };
+        notes.iter().map(|words| String::from_utf8_lossy(&words.join(&b' ')).into_owned()).collect()
     }
 
     /// The command line.

@@ -33,16 +33,19 @@ pub struct Session {
     pub failed: Vec<Error>,
 }
 
-/// A number that no other run has.
+/// A number for this run: nanoseconds since 1970, so that the higher one of two began later, but for
+/// the lowest 16 bits, which are drawn, for those that begin at the same moment.
 pub fn new_id() -> u64 {
-    let mut id = [0; 8];
-    // SAFETY: `id` has room for as many bytes as are asked for.
-    let filled = unsafe { libc::getrandom(id.as_mut_ptr().cast(), id.len(), 0) };
-    if filled == id.len() as isize {
-        return u64::from_ne_bytes(id);
-    }
+    const DRAWN: u64 = 0xffff;
+    let mut drawn = [0; 8];
+    // SAFETY: `drawn` has room for as many bytes as are asked for.
+    let filled = unsafe { libc::getrandom(drawn.as_mut_ptr().cast(), drawn.len(), 0) };
+    let drawn = match filled == drawn.len() as isize {
+        true => u64::from_ne_bytes(drawn),
+        false => u64::from(std::process::id()),
+    };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_nanos() as u64) ^ u64::from(std::process::id()) << 40
+    now.map_or(0, |now| now.as_nanos() as u64) & !DRAWN | drawn & DRAWN
 }
 
 /// Finds the traces of session `id` and completes those of processes that have ended. `pid` is the

@@ -14,7 +14,7 @@ pub struct Header {
     pub version: Option<u64>,
     /// ID of the log.
     pub id: Option<u64>,
-    /// Run of `mtr-run`.
+    /// The run that the process belongs to.
     pub session: Option<u64>,
     /// Process ID.
     pub pid: Option<u32>,

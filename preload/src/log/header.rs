@@ -57,10 +57,8 @@ fn whose<const N: usize>(this: Process, id: u64, text: &mut Text<N>) {
     text.push(if config.is_compact { FIRST_LINE } else { b"# mtr log 1\n" });
     text.push(b"# id ");
     text.push_hex(id, 16);
-    if !config.session.as_bytes().is_empty() {
-        text.push(b"\n# session ");
-        text.push_escaped(config.session.as_bytes());
-    }
+    text.push(b"\n# session ");
+    text.push_hex(config.session, 16);
     text.push(b"\n# pid ");
     text.push_decimal(this.pid as u64);
     text.push(b"\n# started ");

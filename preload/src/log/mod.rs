@@ -10,14 +10,15 @@ mod path;
 pub(crate) mod process;
 mod publish;
 pub(crate) mod ring;
+pub(crate) mod session;
 mod whose;
 
 use crate::config;
 use crate::record::compact;
 
 pub(crate) use header::{Parent, started, write_header};
-use open::make_folders;
 pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove_tail};
+use open::{make_folders, new_id};
 
 /// Writes a line that is not a record, newline added.
 pub(crate) fn write_comment(line: &[u8]) {

@@ -10,7 +10,7 @@ use super::absorb::absorb;
 use super::path::{expand, is_numbered};
 use super::process::Process;
 use super::publish::publish;
-use super::whose::{Found, look_at, whose};
+use super::whose::{Claimant, Found, look_at, whose};
 use super::{chunks, file, header, ring};
 use crate::config;
 use crate::global::{Global, Path, Scratch};
@@ -42,7 +42,7 @@ static EARLIER: Global<Path> = Global::new(Path::EMPTY);
 
 /// Chooses the path: PATH, PATH.PID when PATH is taken or this is a fork's child, PATH.PID.N after
 /// an exec. `attempt` counts how often a path that was free has slipped away.
-fn choose(this: Process, parent_log: Option<&Path>, attempt: u64) -> Result<(), Cannot> {
+fn choose(claimant: Claimant<'_>, attempt: u64) -> Result<(), Cannot> {
     // A file that can be neither read nor replaced looks free for ever.
     const PATIENCE: u64 = 4;
     // SAFETY: the starting thread is alone, and keeps these references to itself.
@@ -61,18 +61,18 @@ fn choose(this: Process, parent_log: Option<&Path>, attempt: u64) -> Result<(), 
     let base_len = out.as_bytes().len();
     let mut after_exec = false;
     // A child whose name differs from its parent's by a placeholder needs no suffix.
-    let is_parents = parent_log.is_some_and(|parent| parent.as_bytes() == out.as_bytes());
+    let is_parents = claimant.parent_log.is_some_and(|parent| parent.as_bytes() == out.as_bytes());
     let base = match is_parents || attempt >= PATIENCE {
         true => Found::Taken,
-        false => look_at(out, this)?,
+        false => look_at(out, claimant)?,
     };
     if matches!(base, Found::EarlierImage) {
         *earlier = *out;
         after_exec = true;
     }
     out.push(b".");
-    out.push_decimal(this.pid as u64);
-    match look_at(out, this)? {
+    out.push_decimal(claimant.this.pid as u64);
+    match look_at(out, claimant)? {
         Found::EarlierImage => {
             *earlier = *out;
             after_exec = true;
@@ -89,7 +89,7 @@ fn choose(this: Process, parent_log: Option<&Path>, attempt: u64) -> Result<(), 
         out.truncate(with_pid);
         out.push(b".");
         out.push_decimal(number);
-        match look_at(out, this)? {
+        match look_at(out, claimant)? {
             Found::EarlierImage => *earlier = *out,
             Found::Taken => {}
             Found::Free => break,
@@ -99,19 +99,20 @@ fn choose(this: Process, parent_log: Option<&Path>, attempt: u64) -> Result<(), 
 }
 
 /// Creates the file that will be the log, under the first name that is free.
-fn create_log(this: Process, parent_log: Option<&Path>, id: u64) -> Result<Fd, Cannot> {
+fn create_log(claimant: Claimant<'_>, id: u64) -> Result<Fd, Cannot> {
     /// Names that are tried: with `%n`, as many runs may want the same one.
     const MOST: u64 = 10_000;
     let Some(mut first) = Scratch::<4096>::new() else { return Err(Cannot::Create(libc::ENOMEM)) };
-    header::first_bytes(this, id, &mut first);
+    header::first_bytes(claimant.this, id, &mut first);
     let is_numbered = is_numbered(config::get().output.as_bytes());
     for attempt in 0..MOST {
-        choose(this, parent_log, attempt)?;
+        choose(claimant, attempt)?;
         let path = path();
         if path.is_cut() {
             return Err(Cannot::Create(libc::ENAMETOOLONG));
         }
-        let may_replace = |start: &[u8]| !is_numbered && matches!(whose(start, this), Found::Free);
+        let may_replace =
+            |start: &[u8]| !is_numbered && matches!(whose(start, claimant), Found::Free);
         match publish(path, id, first.as_bytes(), may_replace) {
             Ok(Some(fd)) => return Ok(fd),
             Ok(None) => {}
@@ -152,7 +153,7 @@ pub(super) fn make_folders(path: &Path) {
 /// The caller is the thread that starts the log.
 pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<(), Cannot> {
     let id = new_id(this);
-    let fd = create_log(this, parent_log, id)?;
+    let fd = create_log(Claimant { this, parent_log }, id)?;
     let path = path();
     if parent_log.is_none() && !earlier().as_bytes().is_empty() {
         absorb(earlier());
@@ -215,7 +216,7 @@ pub(crate) fn earlier() -> &'static Path {
 }
 
 /// Differs between all logs: process, start time, moment.
-fn new_id(this: Process) -> u64 {
+pub(super) fn new_id(this: Process) -> u64 {
     let (seconds, nanoseconds) = sys::wall_clock();
     let mut id = (this.pid as u64) << 32 ^ this.ticks;
     for value in [seconds, nanoseconds] {

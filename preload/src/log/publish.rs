@@ -3,9 +3,9 @@
 //!
 //! A log gets its first lines under a name of its own and then takes PATH in one step, so that what
 //! stands at PATH says from the start whose it is. A log that is there already is replaced only by
-//! who holds the lock (flock(2)) on that very file, and only if its writer is gone: two who find the
-//! same old log cannot both replace it, and neither can replace the other's. Nobody waits for a
-//! lock: who does not get it takes the next name.
+//! who holds the lock (flock(2)) on that very file, and only where the rule allows it (whose.rs): two
+//! who find the same old log cannot both replace it, and neither can replace the other's. Nobody
+//! waits for a lock: who does not get it takes the next name.
 
 use crate::global::{Path, Scratch};
 use crate::log::make_folders;

@@ -5,22 +5,31 @@ use mtr_format::compact::{chunk, op};
 
 use super::open::Cannot;
 use super::process::{Process, writer_of};
+use super::session;
 use crate::config;
 use crate::global::{Path, Scratch, Text};
 use crate::sys;
 
 /// What stands at a path that a log might take.
 pub(super) enum Found {
-    /// Nothing, or a log whose writer is gone.
+    /// Nothing, or a log of an earlier run whose writer is gone.
     Free,
-    /// A log that belongs to somebody else now.
+    /// A log that is not to be replaced.
     Taken,
     /// The log of this very process before an exec.
     EarlierImage,
 }
 
+/// Who wants a log.
+#[derive(Clone, Copy)]
+pub(super) struct Claimant<'a> {
+    pub(super) this: Process,
+    /// The log of the parent that has forked this process.
+    pub(super) parent_log: Option<&'a Path>,
+}
+
 /// Whose what stands at `path` is.
-pub(super) fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
+pub(super) fn look_at(path: &Path, claimant: Claimant<'_>) -> Result<Found, Cannot> {
     let stat = match sys::lstat(path.as_c_str()) {
         Err(libc::ENOENT) => return Ok(Found::Free),
         Err(errno) => return Err(Cannot::Create(errno)),
@@ -35,22 +44,24 @@ pub(super) fn look_at(path: &Path, this: Process) -> Result<Found, Cannot> {
     let Some(mut start) = Scratch::<512>::new() else { return Err(Cannot::Create(libc::ENOMEM)) };
     // All that is asked for stands in the first lines.
     let Ok(start) = sys::read_file(path.as_c_str(), start.space()) else { return Ok(Found::Free) };
-    Ok(whose(start, this))
+    Ok(whose(start, claimant))
 }
 
 /// Whose log it is that begins with `start`.
-pub(super) fn whose(start: &[u8], this: Process) -> Found {
+pub(super) fn whose(start: &[u8], claimant: Claimant<'_>) -> Found {
     let Some(mut text) = Scratch::<512>::new() else { return Found::Taken };
     let start = text_of_start(start, &mut text);
-    let session = config::get().session.as_bytes();
-    let same_session = !session.is_empty()
-        && start
-            .split(|byte| *byte == b'\n')
-            .any(|line| line.strip_prefix(b"# session ").is_some_and(|found| found == session));
-    match writer_of(start) {
-        Some(writer) if writer == this => Found::EarlierImage,
-        Some(writer) if same_session || writer.is_alive() => Found::Taken,
-        _ => Found::Free,
+    let Some(writer) = writer_of(start) else { return Found::Free };
+    let of_run = session::of(start);
+    let is_forked = claimant.parent_log.is_some();
+    // Where there is no /proc, the PID is all that is known of a process, and it counts within a run.
+    let is_certain = writer.ticks > 0 || of_run == Some(config::get().session);
+    if writer == claimant.this && is_certain {
+        Found::EarlierImage
+    } else if session::may_replace(of_run, is_forked) && !writer.is_alive() {
+        Found::Free
+    } else {
+        Found::Taken
     }
 }
 
