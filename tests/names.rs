@@ -16,9 +16,10 @@ struct Stayer {
     size: u64,
 }
 
-fn stayer(program: &Path, output: &Path, size: u64) -> Command {
+fn stayer(format: Format, program: &Path, output: &Path, size: u64) -> Command {
     let mut command = clean_command(program);
     command.env("LD_PRELOAD", library()).env("MTR_OUTPUT", output).arg(size.to_string());
+    command.env("MTR_TRACE_FORMAT", format.name());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
@@ -45,21 +46,21 @@ fn start(commands: Vec<(u64, Command)>) -> Vec<Stayer> {
 
 /// Every one of them has a log with its block.
 #[track_caller]
-fn all_have_logs(folder: &Path, all: &[Stayer]) {
+fn all_have_logs(format: Format, folder: &Path, all: &[Stayer]) {
     let mut logs = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         assert!(!name.starts_with(".mtr-"), "an unfinished log is left: {name}");
         if !name.ends_with(".tail") {
-            logs.push(Log::read(&path).unwrap());
+            logs.push(Recorded::read(format, &path));
         }
     }
     for stayer in all {
-        let own: Vec<&Log> = logs.iter().filter(|log| log.pid() == stayer.child.id()).collect();
+        let own: Vec<_> = logs.iter().filter(|log| log.pid() == stayer.child.id()).collect();
         assert_eq!(own.len(), 1, "logs of process {}", stayer.child.id());
         own[0].is_sound();
-        assert_eq!(own[0].blocks_of(stayer.size).len(), 1, "{}", own[0].path.display());
+        assert_eq!(own[0].counts()[&stayer.size], (1, 0), "{}", own[0].path().display());
     }
 }
 
@@ -80,17 +81,21 @@ fn end(all: &mut [Stayer]) {
 fn forty_runs_at_once_with_one_name_lose_no_log() {
     let folder = Folder::new("names-one");
     let program = compile(&folder, "stays", &program("stays.c"), &["-pthread"]);
-    fs::create_dir(folder.join("logs")).unwrap();
-    let output = folder.join("logs/trace");
-    for round in 0..10 {
-        // The rounds before have left logs under that name, which may be replaced.
-        let sizes = (0..40).map(|n| 10_000 + 100 * round + n);
-        let mut all = start(sizes.map(|n| (n, stayer(&program, &output, n))).collect());
-        all_have_logs(&folder.join("logs"), &all);
-        let owner = Log::read(&output).unwrap().pid();
-        assert!(all.iter().any(|s| s.child.id() == owner), "the name itself was not taken");
-        end(&mut all);
-        all_have_logs(&folder.join("logs"), &all);
+    for format in FORMATS {
+        let logs = folder.join(format.name());
+        fs::create_dir(&logs).unwrap();
+        let output = logs.join("trace");
+        for round in 0..6 {
+            // The rounds before have left logs under that name, which may be replaced.
+            let sizes = (0..40).map(|n| 10_000 + 100 * round + n);
+            let commands = sizes.map(|n| (n, stayer(format, &program, &output, n)));
+            let mut all = start(commands.collect());
+            all_have_logs(format, &logs, &all);
+            let owner = Recorded::read(format, &output).pid();
+            assert!(all.iter().any(|s| s.child.id() == owner), "the name itself was not taken");
+            end(&mut all);
+            all_have_logs(format, &logs, &all);
+        }
     }
 }
 
@@ -98,14 +103,19 @@ fn forty_runs_at_once_with_one_name_lose_no_log() {
 fn forty_runs_at_once_with_numbered_names_lose_no_log() {
     let folder = Folder::new("names-numbered");
     let program = compile(&folder, "stays", &program("stays.c"), &["-pthread"]);
-    let output = folder.join("logs/trace.%n");
-    for round in 0..3u64 {
-        let sizes = (0..40).map(|n| 20_000 + 100 * round + n);
-        let mut all = start(sizes.map(|n| (n, stayer(&program, &output, n))).collect());
-        end(&mut all);
-        all_have_logs(&folder.join("logs"), &all);
-        for number in 1..=40 * (round + 1) {
-            assert!(folder.join(format!("logs/trace.{number}")).is_file(), "no number {number}");
+    for format in FORMATS {
+        let logs = folder.join(format.name());
+        for round in 0..3u64 {
+            let sizes = (0..40).map(|n| 20_000 + 100 * round + n);
+            let output = logs.join("trace.%n");
+            let commands = sizes.map(|n| (n, stayer(format, &program, &output, n)));
+            let mut all = start(commands.collect());
+            end(&mut all);
+            all_have_logs(format, &logs, &all);
+            for number in 1..=40 * (round + 1) {
+                let name = format!("trace.{number}");
+                assert!(logs.join(&name).is_file(), "{format:?}: no {name}");
+            }
         }
     }
 }
@@ -114,17 +124,20 @@ fn forty_runs_at_once_with_numbered_names_lose_no_log() {
 fn a_process_whose_first_thread_has_ended_keeps_its_log() {
     let folder = Folder::new("names-leader");
     let program = compile(&folder, "stays", &program("stays.c"), &["-pthread"]);
-    fs::create_dir(folder.join("logs")).unwrap();
-    let output = folder.join("logs/trace");
-    let mut first = stayer(&program, &output, 5001);
-    first.arg("leader");
-    let mut all = start(vec![(5001, first)]);
-    all.extend(start(vec![(5002, stayer(&program, &output, 5002))]));
-    let report = mtr_report([&output]).succeeded();
-    assert!(report.text.contains("running"), "{}", report.description());
-    end(&mut all);
-    all_have_logs(&folder.join("logs"), &all);
-    assert_eq!(Log::read(&output).unwrap().pid(), all[0].child.id());
+    for format in FORMATS {
+        let logs = folder.join(format.name());
+        fs::create_dir(&logs).unwrap();
+        let output = logs.join("trace");
+        let mut first = stayer(format, &program, &output, 5001);
+        first.arg("leader");
+        let mut all = start(vec![(5001, first)]);
+        all.extend(start(vec![(5002, stayer(format, &program, &output, 5002))]));
+        let report = mtr_report([&output]).succeeded();
+        assert!(report.text.contains("running"), "{}", report.description());
+        end(&mut all);
+        all_have_logs(format, &logs, &all);
+        assert_eq!(Recorded::read(format, &output).pid(), all[0].child.id(), "{format:?}");
+    }
 }
 
 #[test]
@@ -136,37 +149,37 @@ fn what_is_no_log_is_not_replaced() {
     std::os::unix::fs::symlink(&target, folder.join("link")).unwrap();
     let pipe = folder.join("pipe");
     assert!(clean_command("mkfifo").arg(&pipe).status().unwrap().success());
-    for (name, reason) in [
-        ("link", "it is a symbolic link"),
-        ("pipe", "it is not a regular file"),
-        ("", "it is a folder"),
-        ("target/below", "Not a directory"),
-    ] {
-        let output = folder.join(name);
-        let mut command = stayer(&program, &output, 1);
+    let run = |format: Format, output: &Path| {
+        let mut command = stayer(format, &program, output, 1);
         let done = command.stdin(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
-        assert!(done.status.success(), "{name}: the program runs on: {done:?}");
-        let stderr = String::from_utf8_lossy(&done.stderr);
-        assert!(stderr.contains(reason) && stderr.lines().count() == 1, "{name}: {stderr}");
+        assert!(done.status.success(), "{format:?}: the program runs on: {done:?}");
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    for format in FORMATS {
+        for (name, reason) in [
+            ("link", "it is a symbolic link"),
+            ("pipe", "it is not a regular file"),
+            ("", "it is a folder"),
+            ("target/below", "Not a directory"),
+        ] {
+            let stderr = run(format, &folder.join(name));
+            assert!(stderr.contains(reason) && stderr.lines().count() == 1, "{name}: {stderr}");
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine", "{format:?}");
+        assert!(!run(format, Path::new("/dev/full")).is_empty(), "{format:?}");
     }
-    assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
-    let full = clean_command(&program)
-        .env("LD_PRELOAD", library())
-        .env("MTR_OUTPUT", "/dev/full")
-        .arg("1")
-        .output()
-        .unwrap();
-    assert!(full.status.success() && !full.stderr.is_empty(), "{full:?}");
 }
 
 #[test]
 fn folders_that_are_missing_are_made() {
     let folder = Folder::new("names-folders");
     let program = compile(&folder, "stays", &program("stays.c"), &["-pthread"]);
-    let output = folder.join("a/b/c/trace");
-    let mut all = start(vec![(5003, stayer(&program, &output, 5003))]);
-    end(&mut all);
-    all_have_logs(&folder.join("a/b/c"), &all);
+    for format in FORMATS {
+        let logs = folder.join(format.name()).join("a/b/c");
+        let mut all = start(vec![(5003, stayer(format, &program, &logs.join("trace"), 5003))]);
+        end(&mut all);
+        all_have_logs(format, &logs, &all);
+    }
 }
 
 #[test]
@@ -181,14 +194,17 @@ fn a_process_id_that_is_used_again_is_not_taken_for_the_writer() {
         let pid = std::process::id();
         format!("# mtr log 1\n# id 00000000000000ff\n# pid {pid}\n# started 5.000000001 {ticks}\n")
     };
-    fs::write(&output, log(ticks)).unwrap();
-    let mut all = start(vec![(5004, stayer(&program, &output, 5004))]);
-    end(&mut all);
-    assert_eq!(fs::read_to_string(&output).unwrap(), log(ticks), "its writer lives");
-    fs::write(&output, log(ticks + 1)).unwrap();
-    let mut all = start(vec![(5005, stayer(&program, &output, 5005))]);
-    end(&mut all);
-    assert_eq!(Log::read(&output).unwrap().pid(), all[0].child.id(), "its writer is gone");
+    for format in FORMATS {
+        fs::write(&output, log(ticks)).unwrap();
+        let mut all = start(vec![(5004, stayer(format, &program, &output, 5004))]);
+        end(&mut all);
+        assert_eq!(fs::read_to_string(&output).unwrap(), log(ticks), "its writer lives");
+        fs::write(&output, log(ticks + 1)).unwrap();
+        let mut all = start(vec![(5005, stayer(format, &program, &output, 5005))]);
+        end(&mut all);
+        let pid = Recorded::read(format, &output).pid();
+        assert_eq!(pid, all[0].child.id(), "{format:?}: its writer is gone");
+    }
 }
 
 #[test]
@@ -202,11 +218,12 @@ fn what_others_do_to_a_log_meanwhile_does_not_harm_the_program() {
         ("tail-removed", |log| fs::remove_file(tail_of(log)).unwrap()),
         ("folder-gone", |log| fs::remove_dir_all(log.parent().unwrap()).unwrap()),
     ];
-    for (name, deed) in deeds {
-        let log = folder.join(name).join("trace");
+    for (format, (name, deed)) in FORMATS.iter().flat_map(|f| deeds.map(|deed| (f, deed))) {
+        let log = folder.join(format.name()).join(name).join("trace");
         let mut child = clean_command(&program)
             .env("LD_PRELOAD", library())
             .env("MALLOC_TRACE", &log)
+            .env("MTR_TRACE_FORMAT", format.name())
             .args(["20000", "again"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -217,7 +234,10 @@ fn what_others_do_to_a_log_meanwhile_does_not_harm_the_program() {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         deed(&log);
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{name}: {output:?}");
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{format:?}, {name}: {output:?}"
+        );
         if log.exists() {
             let report = mtr_report([&log]);
             assert!(report.status.code().is_some_and(|c| c <= 2), "{}", report.description());

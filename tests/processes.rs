@@ -179,25 +179,6 @@ fn a_child_of_underscore_fork_never_writes_into_its_parents_log() {
 }
 
 #[test]
-fn a_log_that_a_live_process_writes_is_not_taken_over() {
-    let folder = Folder::new("same-name");
-    let leaky = compile(&folder, "leaks_plainly", &program("leaks_plainly.c"), &[]);
-    let first = Traced::new(&folder, &leaky).run().succeeded();
-    let (first_pid, first_inode) = (first.log().pid(), inode(&first));
-    // Its writer has ended: the next run takes the name, with a new file.
-    let kept = std::fs::File::open(&first.path).unwrap();
-    let second = Traced::new(&folder, &leaky).run().succeeded();
-    assert_ne!(second.log().pid(), first_pid);
-    assert_ne!(inode(&second), first_inode, "replaced by a new file, never truncated");
-    assert!(kept.metadata().unwrap().len() > 0, "the old one was truncated");
-    assert_eq!(logs_beside(&first.path).len(), 1);
-}
-
-fn inode(run: &Run) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&run.path).unwrap())
-}
-
-#[test]
 fn a_child_forked_inside_a_hook_goes_on_and_leaves_its_parents_log_alone() {
     for (name, flags) in [("forked", &[][..]), ("forked_raw", &["-DRAW_FORK"])] {
         let folder = Folder::new(name);
