@@ -1,7 +1,8 @@
-//! Trees of processes under one mtr-run: a report of the program, a line for each child.
+//! Trees of processes under one mtr-run: a report of the program, a line for each child, and the sum.
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use support::*;
@@ -87,28 +88,94 @@ fn the_program_is_what_the_shell_in_front_of_it_became() {
 fn a_daemon_is_traced_on_when_mtr_run_has_returned() {
     let folder = Folder::new("tree-daemon");
     let program = compile(&folder, "daemon", &program("daemon.c"), &[]);
-    let fifo = folder.join("fifo");
-    assert!(clean_command("mkfifo").arg(&fifo).status().unwrap().success());
-    // Returns when the program does, although the daemon waits for us.
-    let output = mtr_run(folder.path())
-        .args(["--trace-format=mtrace", program.to_str().unwrap(), fifo.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let report = Report::of_mtr_run(&output).without_faults();
-    assert_eq!(output.status.code(), Some(0), "{}", report.description());
-    let before = traces_in(&folder);
-    fs::write(&fifo, "").unwrap();
-    // Its trace is that of a process of which nobody waits for the end: look until it is there.
-    let daemon = loop {
-        let found = traces_in(&folder).into_iter().find(|trace| {
-            Log::read(trace)
-                .is_ok_and(|log| !log.notes("exit").is_empty() && !before.contains(trace))
-        });
-        match found {
-            Some(trace) => break Log::read(&trace).unwrap(),
-            None => std::thread::yield_now(),
-        }
+    let daemon = Daemon::new(&folder);
+    for format in FORMATS {
+        // Returns when the program does, although the daemon waits for us.
+        let output = mtr_run(folder.path())
+            .arg(format!("--trace-format={}", format.name()))
+            .args([&program, daemon.fifo()])
+            .output()
+            .unwrap();
+        let report = Report::of_mtr_run(&output).without_faults();
+        assert_eq!(output.status.code(), Some(0), "{}", report.description());
+        let before = traces_in(&folder);
+        daemon.finish();
+        let all = traces_in(&folder);
+        let new: Vec<_> = all.iter().filter(|trace| !before.contains(trace)).collect();
+        assert_eq!(new.len(), 1, "{format:?}: {all:?}");
+        let recorded = Recorded::read(format, new[0]);
+        recorded.is_finished();
+        assert_eq!(recorded.counts()[&7500], (100, 0), "{format:?}");
+        the_report_agrees(&recorded);
+        all.iter().for_each(|trace| fs::remove_file(trace).unwrap());
+    }
+}
+
+/// What tree.c prints of each process: its summary by process ID.
+fn printed_summaries(text: &str) -> BTreeMap<u32, Summary> {
+    let of_line = |line: &str| {
+        let numbers: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        let [pid, allocations, frees, allocated_bytes, in_use_bytes, in_use_blocks] = numbers[..]
+        else {
+            panic!("{line}");
+        };
+        let summary = Summary { in_use_bytes, in_use_blocks, allocations, frees, allocated_bytes };
+        (pid as u32, summary)
     };
-    daemon.is_sound();
-    assert_eq!(daemon.allocated_and_freed(7500), (100, 0));
+    text.lines().map(of_line).collect()
+}
+
+#[test]
+fn in_a_tree_of_processes_each_has_its_own_report_and_all_have_the_sum() {
+    let folder = Folder::new("tree-deep");
+    let program = compile(&folder, "tree", &program("tree.c"), &[]);
+    for format in FORMATS {
+        let output = mtr_run(folder.path())
+            .arg(format!("--trace-format={}", format.name()))
+            .arg(&program)
+            .args(["0", "7", "6"])
+            .output()
+            .unwrap();
+        let report = Report::of_mtr_run(&output).without_faults();
+        assert!(report.text.contains("\n49 other processes:\n"), "{}", report.description());
+        let printed = printed_summaries(str::from_utf8(&output.stdout).unwrap());
+        assert_eq!(printed.len(), 50, "{format:?}: {printed:?}");
+        assert_eq!(printed.get(&pid_of(&report)), Some(&report.summary()), "{format:?}");
+
+        let traces = traces_in(&folder);
+        let mut found = BTreeMap::new();
+        let mut inherited = 0;
+        for trace in &traces {
+            let recorded = Recorded::read(format, trace);
+            recorded.is_sound();
+            let report = mtr_report([trace]).without_faults();
+            found.insert(recorded.pid(), report.summary());
+            let is_forked = !recorded.notes("parent").is_empty();
+            let freed = "1 block inherited from the parent process was freed";
+            assert_eq!(report.text.contains(freed), is_forked, "{}", report.description());
+            inherited += usize::from(is_forked);
+        }
+        assert_eq!(found, printed, "{format:?}");
+        assert_eq!((traces.len(), inherited), (50, 4 + 7 * 3), "{format:?}");
+
+        let merged = mtr_report([&[PathBuf::from("--merge")], &*traces].concat()).without_faults();
+        assert!(merged.text.starts_with("50 processes together:"), "{}", merged.description());
+        let sum = |of: fn(&Summary) -> u64| printed.values().map(of).sum::<u64>();
+        let expected = Summary {
+            in_use_bytes: sum(|s| s.in_use_bytes),
+            in_use_blocks: sum(|s| s.in_use_blocks),
+            allocations: sum(|s| s.allocations),
+            frees: sum(|s| s.frees),
+            allocated_bytes: sum(|s| s.allocated_bytes),
+        };
+        assert_eq!(merged.summary(), expected, "{format:?}");
+        traces.iter().for_each(|trace| fs::remove_file(trace).unwrap());
+    }
+}
+
+/// The process that a report is about.
+fn pid_of(report: &Report) -> u32 {
+    let pid = report.text.lines().find_map(|line| line.strip_prefix("pid:"));
+    pid.and_then(|pid| pid.trim().parse().ok())
+        .unwrap_or_else(|| panic!("{}", report.description()))
 }
