@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use support::*;
 
@@ -122,6 +122,69 @@ fn a_kill_behind_the_limit_leaves_a_whole_front_and_the_count() {
     let summary = report.summary();
     assert!(summary.in_use_blocks <= 1, "{}", report.description());
     assert!(fs::metadata(&log).unwrap().len() <= (300 << 10) + 16);
+}
+
+/// Runs a program whose log or trace suffers `deed` in the middle.
+fn damaged_meanwhile(format: Format, folder: &Folder, deed: impl Fn(&File)) -> PathBuf {
+    let program = folder.join("goes_on_after_a_pause");
+    let (mut child, trace) =
+        format.traced(folder, &program).arg(BLOCKS.to_string()).spawn_with_pipes();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    deed(&File::options().write(true).open(&trace).unwrap());
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    trace
+}
+
+#[test]
+fn a_part_that_somebody_cut_off_is_said_to_be_missing_and_explains_what_it_may() {
+    let folder = Folder::new("losses-cut");
+    let source = support::program("goes_on_after_a_pause.c");
+    compile(&folder, "goes_on_after_a_pause", &source, &[]);
+    let half: fn(&File) = |file| file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    let all: fn(&File) = |file| file.set_len(0).unwrap();
+    for format in FORMATS {
+        for (what, deed) in [("half", half), ("all", all)] {
+            let trace = damaged_meanwhile(format, &folder, deed);
+            let report = mtr_report([&trace]).succeeded();
+            let (text, what) = (unbroken(&report.text), report.description() + what);
+            assert!(!text.contains("fault"), "{what}");
+            assert!(!text.contains("before tracing began"), "{what}");
+            assert!(
+                text.contains("missing") && text.contains("somebody changed the file"),
+                "{what}"
+            );
+            let strict = mtr_report([Path::new("--strict"), &trace]);
+            assert_eq!(strict.status.code(), Some(3), "{}", strict.description());
+        }
+    }
+}
+
+#[test]
+fn how_much_of_a_log_was_cut_off_and_where_is_said() {
+    let folder = Folder::new("losses-hole");
+    let source = support::program("goes_on_after_a_pause.c");
+    compile(&folder, "goes_on_after_a_pause", &source, &[]);
+    let trace = damaged_meanwhile(Format::Text, &folder, |file| {
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    });
+    let bytes = fs::read(&trace).unwrap();
+    let at = bytes.iter().position(|byte| *byte == 0).unwrap();
+    let hole = bytes[at..].iter().position(|byte| *byte != 0).unwrap();
+    let lines = bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+    let [hole, lines, at] = [hole, lines, at].map(|number| thousands(number as u64));
+    let says = format!("{hole} bytes of the trace are missing behind line {lines} (byte {at})");
+    let report = mtr_report([&trace]).succeeded();
+    let text = unbroken(&report.text);
+    assert!(text.contains(&says), "{says}: {}", report.description());
+    // 120,000 of each kind in all; how many are missing is an estimate.
+    let seen = report.summary().allocations + report.summary().frees;
+    let missing = 2 * (2 * BLOCKS as u64) - seen;
+    let (_, rest) = text.split_once(", some ").unwrap();
+    let said: u64 = rest.split(' ').next().unwrap().replace(',', "").parse().unwrap();
+    assert!((missing * 9 / 10..missing * 11 / 10).contains(&said), "{missing}: {text}");
 }
 
 #[test]

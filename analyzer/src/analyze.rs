@@ -115,7 +115,9 @@ enum Blind {
 impl Blind {
     fn of(log: &Log, knows_inherited: bool) -> Blind {
         let damage = &log.damage;
-        if log.header.version.is_none()
+        if damage.has_gaps() {
+            Blind::Lost
+        } else if log.header.version.is_none()
             || log.header.start_by_mtrace == Some(true)
             || log.starts > 1
         {

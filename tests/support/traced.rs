@@ -113,6 +113,15 @@ impl Traced {
     }
 }
 
+impl Traced {
+    /// Starts it with a pipe for its stdin and one for its stdout.
+    pub(crate) fn spawn_with_pipes(mut self) -> (Child, PathBuf) {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = self.command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", self.command));
+        (child, self.log)
+    }
+}
+
 /// A program that has run under libmtr.so.
 pub(crate) struct Run {
     what: String,

@@ -80,7 +80,7 @@ pub(super) fn judge(
             }
             FaultKind::UnknownFree => last == Some(fault),
             FaultKind::MismatchedFree { .. } => false,
-            FaultKind::DuplicateAlloc => log.header.version.is_none(),
+            FaultKind::DuplicateAlloc => log.header.version.is_none() && !log.damage.has_gaps(),
         };
         if !is_certain {
             let is_double = fault.kind == FaultKind::DoubleFree && !is_lost;

@@ -7,7 +7,7 @@ use mtr_format::tail;
 
 use super::Blind;
 use super::faults::{Verdict, double_frees};
-use crate::output::number::counted;
+use crate::output::number::{counted, thousands};
 use crate::profile::Ending;
 use crate::read::{Damage, Log};
 use crate::replay::Outcome;
@@ -100,11 +100,14 @@ pub(super) fn of(
     }
     if damage.missing > 0 {
         notes.push(format!(
-            "{} of the trace {} missing{}: somebody changed the file, or it could not be written.",
+            "{} of the trace {} missing{}: {CHANGED}.",
             counted(damage.missing, "chunk", "chunks"),
             if damage.missing == 1 { "is" } else { "are" },
             since(damage.lost_since),
         ));
+    }
+    if let Some((line, position)) = damage.first_hole {
+        notes.push(hole(log, line, position));
     }
     if let (children @ 1.., errno) = log.untraced {
         let reason = match errno {
@@ -181,6 +184,41 @@ fn since(nanoseconds: Option<u64>) -> String {
         let (seconds, rest) = (since / NANOSECONDS, since / 1_000_000 % 1000);
         format!(" from {seconds}.{rest:03} s after the start on")
     })
+}
+
+/// Why a part in the middle is missing.
+const CHANGED: &str = "somebody changed the file, or it could not be written";
+
+/// A part of a log that is missing; the first such is in this line, at this position.
+fn hole(log: &Log, line: u64, position: u64) -> String {
+    let Damage { holes, hole_bytes, lost, .. } = log.damage;
+    let place = match line {
+        1 => "from its beginning on".into(),
+        _ => format!("behind line {} (byte {})", thousands(line - 1), thousands(position)),
+    };
+    let place = match holes {
+        1 => place,
+        holes => format!("in {} places, the first {place}", thousands(holes)),
+    };
+    let records = u128::from(hole_bytes) * u128::from(log.records);
+    let records = records.checked_div(log.record_bytes.into()).unwrap_or(0) as u64;
+    // What could not be written has been counted.
+    let records = match lost {
+        0 if records > 0 => {
+            format!(", some {} records by the length of the others", thousands(rounded(records)))
+        }
+        _ => String::new(),
+    };
+    format!(
+        "{} of the trace are missing {place}{records}: {CHANGED}.",
+        counted(hole_bytes, "byte", "bytes")
+    )
+}
+
+/// A number of which only the first two digits are known.
+fn rounded(number: u64) -> u64 {
+    let unit = 10u64.pow(number.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    (number + unit / 2) / unit * unit
 }
 
 /// What came or went past the library.

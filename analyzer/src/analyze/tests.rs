@@ -253,6 +253,40 @@ fn a_chunk_that_is_missing_makes_a_trace_incomplete_and_explains_any_fault() {
 }
 
 #[test]
+fn a_hole_in_a_log_is_said_and_explains_any_fault() {
+    let lines =
+        |range: std::ops::Range<u32>| range.map(|n| format!("+ 0x{n}0 0x10\n")).collect::<String>();
+    let (front, hole) =
+        (format!("# mtr log 1\n# start process\n= Start\n{}", lines(10..20)), "\0".repeat(13_000));
+    let rest = format!("{}- 0x50\n- 0x110\n- 0x110\n# exit\n", lines(20..110));
+    let note = |text: &str| {
+        let profile = profile_of(text, unresolved);
+        assert!(profile.incomplete && profile.faults.is_empty(), "{:?}", profile.faults);
+        let notes = profile.notes.join("\n");
+        assert!(notes.contains("whose allocations the trace does not show"), "{notes}");
+        profile.notes.into_iter().find(|note| note.contains("bytes of the trace")).unwrap()
+    };
+    let text = format!("{front}{hole}{rest}");
+    let middle = note(&text);
+    assert!(
+        middle.contains("13,000 bytes of the trace are missing behind line 13 (byte "),
+        "{middle}"
+    );
+    assert!(middle.contains("some 1,000 records by the length of the others"), "{middle}");
+    let front = note(&format!("{hole}{rest}"));
+    assert!(
+        front.contains("13,000 bytes of the trace are missing from its beginning on"),
+        "{front}"
+    );
+    let both = note(&format!("{hole}{text}# lost 3 5\n"));
+    assert!(
+        both.contains("26,000 bytes of the trace are missing in 2 places, the first from"),
+        "{both}"
+    );
+    assert!(!both.contains(" some "), "what could not be written has been counted: {both}");
+}
+
+#[test]
 fn only_of_several_threads_it_is_said_how_exact_their_order_is() {
     let mut trace = Writer::new();
     let has_note = |trace: &Writer| {

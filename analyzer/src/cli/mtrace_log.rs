@@ -38,7 +38,7 @@ fn copy(mut trace: Opened, path: &Path, out: &mut impl Write) -> Result<(), Stop
     let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
     let mut written = Ok(());
     let read = lines::split(trace.input(), CHUNK, |raw| {
-        let is_rest = raw.after_gap && !raw.bytes.first().is_some_and(|b| b"@#=+-<>!".contains(b));
+        let is_rest = raw.gap.seen && !raw.bytes.first().is_some_and(|b| b"@#=+-<>!".contains(b));
         if raw.complete && !is_rest {
             written = out.write_all(raw.bytes).and_then(|()| out.write_all(b"\n"));
         }

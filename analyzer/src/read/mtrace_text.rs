@@ -1,13 +1,12 @@
 //! Lines of an mtrace log -> events and call sites.
 
-use std::io::Read;
 use std::path::Path;
 
 use mtr_format::text::decode::Line;
 use mtr_format::text::meta::Meta;
 
 use super::intern::Interner;
-use super::lines::{self, RawLine};
+use super::lines::{self, Gap, Holed, RawLine};
 use super::trace::{BadLine, By, Event, Holes, Log};
 use super::{Addressing, CallSites};
 use crate::error::Error;
@@ -15,9 +14,13 @@ use crate::error::Error;
 /// Newest version of our logs that is understood.
 const NEWEST: u64 = 1;
 
+/// More NULs in one place than the lines that threads had in hand when the process ended: this much was
+/// cut off by somebody, or could not be written.
+const HOLE: u64 = 4096;
+
 /// Reads a log from `input`; `path` is for messages.
 pub fn read_from(
-    input: impl Read,
+    input: impl Holed,
     path: &Path,
     chunk: usize,
     holes: Holes,
@@ -37,25 +40,37 @@ pub fn read_from(
     let mut log = Log::default();
     let mut interner = Interner::default();
     let lines = lines::split(input, chunk, |raw| {
-        let parsed = match raw {
-            RawLine { after_gap: true, number, .. } if holes == Holes::AreTheEnd => {
+        let RawLine { bytes, number, gap, complete } = raw;
+        let is_hole = gap.bytes >= HOLE;
+        if let Holes::AreTheEnd { from } = holes {
+            let is_loss = is_hole && gap.at + gap.bytes <= from;
+            if gap.seen && !is_loss {
                 return Err(Stop::AtHole { line: number });
             }
-            RawLine { complete: false, .. } if holes == Holes::AreTheEnd => return Ok(()),
+            if !complete {
+                return Ok(());
+            }
+        }
+        if is_hole {
+            log.damage.holes += 1;
+            log.damage.hole_bytes += gap.bytes;
+            log.damage.first_hole.get_or_insert((number, gap.at));
+        }
+        let parsed = match gap {
             // Nobody knows how much of it is missing.
-            RawLine { complete: false, .. } => {
+            _ if !complete => {
                 log.damage.cut = true;
                 return Ok(());
             }
-            RawLine { bytes, after_gap: false, .. } => Line::parse(bytes),
-            RawLine { bytes, torn, .. } => {
+            Gap { seen: false, .. } => Line::parse(bytes),
+            Gap { torn, .. } => {
                 let parsed = Line::parse_after_gap(bytes);
                 // Somebody truncated the log while it was written: its front is gone.
                 let is_front = matches!(parsed, Line::Meta(Meta::Version(_)));
-                let torn = torn || raw.number == 1 && !is_front;
+                let torn = torn || number == 1 && !is_front;
                 // A rest that is no line by itself is what a gap left of one.
                 let rest = matches!(parsed, Line::Malformed { .. });
-                log.damage.torn += u64::from(torn || rest);
+                log.damage.torn += u64::from((torn || rest) && !is_hole);
                 if rest { Line::Blank } else { parsed }
             }
         };
@@ -63,7 +78,8 @@ pub fn read_from(
             Line::Record { place, op } => {
                 let site = interner.site(place, op);
                 log.records += 1;
-                each(Event::Record { op, site, thread: 0, line: raw.number, by: By::Unknown });
+                log.record_bytes += bytes.len() as u64 + 1;
+                each(Event::Record { op, site, thread: 0, line: number, by: By::Unknown });
             }
             Line::Unpublished { ptr } => each(Event::Unpublished { ptr }),
             Line::Blank => {}
@@ -73,7 +89,7 @@ pub fn read_from(
                 if let Meta::Version(found) = meta
                     && found > NEWEST
                 {
-                    return Err(Stop::NewerVersion { line: raw.number, found });
+                    return Err(Stop::NewerVersion { line: number, found });
                 }
                 match meta {
                     Meta::Module { .. } | Meta::Unload { .. } => interner.module(meta),
@@ -86,10 +102,10 @@ pub fn read_from(
             Line::Malformed { expected, column } => {
                 log.damage.malformed += 1;
                 log.damage.first_malformed.get_or_insert_with(|| BadLine {
-                    line: raw.number,
+                    line: number,
                     column: column + 1,
                     expected,
-                    text: shown(raw.bytes),
+                    text: shown(bytes),
                 });
             }
         }

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem;
 use std::os::unix::fs::FileExt;
 
 use super::front;
+use super::lines::Holed;
 use super::tail::Blocks;
 
 /// An open log. It is read by `read`, never mapped: memory does not grow with it, and a log that
@@ -22,6 +24,8 @@ pub struct Source {
     end: u64,
     /// What was opened is a pipe or the like: no positions, no tail.
     is_pipe: bool,
+    /// Bytes that NULs which were handed out stood for, apart from themselves.
+    left_out: u64,
 }
 
 impl Source {
@@ -29,13 +33,69 @@ impl Source {
     pub(super) fn of_file(file: File, tail: Blocks) -> io::Result<Source> {
         let length = file.metadata()?.len();
         let end = length.max(tail.end());
-        Ok(Source { file, tail, position: 0, length, end, is_pipe: false })
+        Ok(Source { file, tail, position: 0, length, end, is_pipe: false, left_out: 0 })
     }
 
     /// What comes out of a pipe.
     pub(super) fn of_pipe(file: File) -> Source {
-        let (position, length, end) = (0, 0, 0);
-        Source { file, tail: Blocks::default(), position, length, end, is_pipe: true }
+        let (position, length, end, left_out) = (0, 0, 0, 0);
+        Source { file, tail: Blocks::default(), position, length, end, is_pipe: true, left_out }
+    }
+
+    /// Where its tail begins; where there is none, its end.
+    pub(super) fn tail_begins(&self) -> u64 {
+        self.tail.next(0).unwrap_or(self.end)
+    }
+
+    /// One NUL for all up to `end`.
+    fn pass_over(&mut self, end: u64) -> usize {
+        self.left_out += end - self.position - 1;
+        self.position = end;
+        1
+    }
+}
+
+/// What has been read of a pipe to tell what comes out of it.
+#[derive(Debug, Default)]
+pub struct Front {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes that the NUL at its beginning stands for, apart from itself.
+    pub(super) left_out: u64,
+}
+
+/// The bytes of a log, from its beginning on. Those of a compact trace are none.
+#[derive(Debug)]
+pub struct Input<'a> {
+    front: &'a [u8],
+    left_out: u64,
+    source: Option<&'a mut Source>,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(front: &'a Front, source: &'a mut Source) -> Input<'a> {
+        let left_out = front.left_out;
+        Input { front: &front.bytes, left_out, source: Some(source) }
+    }
+
+    pub(super) fn none() -> Input<'a> {
+        Input { front: &[], left_out: 0, source: None }
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let Some(source) = &mut self.source else { return Ok(0) };
+        if self.front.is_empty() {
+            return source.read(out);
+        }
+        source.left_out += mem::take(&mut self.left_out);
+        self.front.read(out)
+    }
+}
+
+impl Holed for Input<'_> {
+    fn left_out(&self) -> u64 {
+        self.source.as_ref().map_or(0, |source| source.left_out)
     }
 }
 
@@ -72,8 +132,7 @@ impl Read for Source {
                     }
                     Some(next) if next > self.position => {
                         out[0] = 0;
-                        self.position = next;
-                        return Ok(1);
+                        return Ok(self.pass_over(next));
                     }
                     Some(_) => {
                         out.fill(0);
@@ -85,8 +144,7 @@ impl Read for Source {
             read if out[..read].iter().all(|byte| *byte == 0) => {
                 let end = self.end_of_hole()?;
                 if end > self.position + read as u64 {
-                    self.position = end;
-                    return Ok(1);
+                    return Ok(self.pass_over(end));
                 }
                 read
             }

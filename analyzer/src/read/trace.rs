@@ -1,7 +1,7 @@
 //! A trace of either format: its events, and what is left when they have been handed out.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use mtr_format::text::meta::Meta;
 
 use super::compact::{self, Bytes, Chunks};
 use super::header::{Header, path};
-use super::source::Source;
+use super::source::{Front, Input, Source};
 use super::tail::{self, Beside, Slots};
 use super::{CallSites, SiteId, front, lines, mtrace_text};
 use crate::error::Error;
@@ -88,6 +88,12 @@ pub struct Damage {
     pub cut: bool,
     /// Chunks of a compact trace that are missing.
     pub missing: u64,
+    /// Stretches of a log that are missing: somebody cut them off, or they could not be written.
+    pub holes: u64,
+    /// Their bytes.
+    pub hole_bytes: u64,
+    /// The first one: the line it is in, and its position.
+    pub first_hole: Option<(u64, u64)>,
     /// Records that the process could not write.
     pub lost: u64,
     /// Why it could not: an errno, or one of the values that docs/log-format.md adds.
@@ -101,13 +107,19 @@ pub struct Damage {
 impl Damage {
     /// Whether there were records that nobody can see.
     pub fn hides_records(&self) -> bool {
-        let counts = [self.malformed, self.torn, self.lost, self.missing];
+        let counts = [self.malformed, self.torn, self.lost, self.missing, self.holes];
         counts.iter().any(|count| *count > 0) || self.tail_ignored.is_some()
     }
 
-    /// Whether so many records could be missing. How many a missing chunk had is not known.
+    /// Whether a part in the middle is missing, so that what comes behind it refers to what nobody can
+    /// see.
+    pub fn has_gaps(&self) -> bool {
+        self.missing + self.holes > 0
+    }
+
+    /// Whether so many records could be missing. How many were in a gap is not known.
     pub fn explains(&self, records: u64) -> bool {
-        self.missing > 0 || self.lost.saturating_add(self.malformed) >= records
+        self.has_gaps() || self.lost.saturating_add(self.malformed) >= records
     }
 }
 
@@ -126,6 +138,8 @@ pub struct Log {
     pub streams: u64,
     /// Number of records.
     pub records: u64,
+    /// Bytes of the lines of a log that are records.
+    pub record_bytes: u64,
     /// `= Start` lines.
     pub starts: u64,
     /// The last mark was `= End`: recording was switched off.
@@ -153,7 +167,10 @@ pub enum Holes {
     AreLosses,
     /// The process is running: a line that was not stored when we looked may be the free that comes
     /// before the next one. What stands before the first hole is one moment of the process.
-    AreTheEnd,
+    AreTheEnd {
+        /// Where the tail begins: a large hole in front of it is a loss all the same.
+        from: u64,
+    },
 }
 
 /// A trace that has been opened and not read yet.
@@ -172,7 +189,7 @@ type Loss = (u64, i32, Option<u64>);
 #[derive(Debug)]
 enum Content {
     /// A log, and its first bytes, which have been read to tell what it is.
-    Log(Source, Vec<u8>),
+    Log(Source, Front),
     Trace(Chunks),
 }
 
@@ -215,7 +232,7 @@ impl Opened {
             }
             None => {
                 let source = Source::of_file(file, blocks.unwrap_or_default());
-                Content::Log(source.map_err(unreadable)?, Vec::new())
+                Content::Log(source.map_err(unreadable)?, Front::default())
             }
         };
         Ok(Opened { content, is_running, tail })
@@ -230,16 +247,21 @@ impl Opened {
     }
 
     /// The bytes of a log.
-    pub fn input(&mut self) -> Box<dyn Read + '_> {
+    pub fn input(&mut self) -> Input<'_> {
         match &mut self.content {
-            Content::Log(source, front) => Box::new(front.as_slice().chain(source)),
-            Content::Trace(_) => Box::new(io::empty()),
+            Content::Log(source, front) => Input::new(front, source),
+            Content::Trace(_) => Input::none(),
         }
     }
 
     /// What a hole in a log means.
     pub fn holes(&self) -> Holes {
-        if self.is_running { Holes::AreTheEnd } else { Holes::AreLosses }
+        match &self.content {
+            Content::Log(source, _) if self.is_running => {
+                Holes::AreTheEnd { from: source.tail_begins() }
+            }
+            _ => Holes::AreLosses,
+        }
     }
 
     /// Adds to a log or trace that was read what only its tail knows.
@@ -259,13 +281,13 @@ impl Opened {
 /// A pipe or the like: it can be read once, from its beginning.
 fn of_pipe(mut file: File, path: &Path) -> Result<Content, Error> {
     let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
-    let (mut front, mut is_behind_hole) = (Vec::new(), false);
+    let (mut front, mut hole) = (Vec::new(), 0);
     loop {
         (&mut file).take(front::FRONT as u64).read_to_end(&mut front).map_err(unreadable)?;
         if front.is_empty() || front.iter().any(|byte| *byte != 0) {
             break;
         }
-        is_behind_hole = true;
+        hole += front.len() as u64;
         front.clear();
     }
     refuse_newer(&front, path)?;
@@ -274,10 +296,11 @@ fn of_pipe(mut file: File, path: &Path) -> Result<Content, Error> {
         let chunks = Chunks::find(Bytes::Memory(front), id, Slots::default());
         return Ok(Content::Trace(chunks.map_err(unreadable)?));
     }
-    if is_behind_hole {
+    if hole > 0 {
         // One NUL stands for all of them.
         front.insert(0, 0);
     }
+    let front = Front { bytes: front, left_out: hole.saturating_sub(1) };
     Ok(Content::Log(Source::of_pipe(file), front))
 }
 

@@ -122,13 +122,34 @@ fn the_log_of_a_running_process_ends_at_its_first_hole() {
     let read = |text: &[u8]| {
         let mut records = 0;
         let path = Path::new("log");
-        let log = read_from(text, path, 64, Holes::AreTheEnd, |_| records += 1).unwrap();
+        let log = read_from(text, path, 64, Holes::AreTheEnd { from: u64::MAX }, |_| records += 1)
+            .unwrap();
         assert!(!log.damage.cut && log.damage.torn == 0);
         (log.lines, records)
     };
     assert_eq!(read(text), (2, 2));
     // The line at the very end may be half stored.
     assert_eq!(read(b"+ 0x10 0x20\n- 0x1"), (2, 1));
+}
+
+#[test]
+fn a_large_hole_is_a_loss_of_so_many_bytes() {
+    let hole = [0; HOLE as usize];
+    let text =
+        [OURS.as_bytes(), b"+ 0x10 0x20\n@ ./t", &hole, b" 0x10\n- 0x10\n", &hole, b"+ 0x1 0x2\n"]
+            .concat();
+    let (log, events) = read_text(&text, 64);
+    let Damage { holes, hole_bytes, first_hole, torn, .. } = log.damage;
+    assert_eq!((holes, hole_bytes, torn), (2, 2 * HOLE, 0));
+    assert_eq!(first_hole, Some((14, OURS.len() as u64 + 17)));
+    assert_eq!((log.records, log.record_bytes, events.len()), (3, 12 + 7 + 10, 3));
+    // A running process's, if what follows the hole is in the file; else it may not be stored yet.
+    let read = |from| {
+        let (path, holes) = (Path::new("log"), Holes::AreTheEnd { from });
+        read_from(&text[..], path, 64, holes, |_| {}).unwrap()
+    };
+    assert_eq!((read(1 << 20).records, read(1 << 20).damage.hole_bytes), (3, 2 * HOLE));
+    assert_eq!((read(2 * HOLE).records, read(2 * HOLE).damage.holes), (2, 1));
 }
 
 #[test]
