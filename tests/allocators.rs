@@ -158,39 +158,6 @@ fn a_namespace_of_its_own_is_left_alone() {
 }
 
 #[test]
-fn what_glibc_ends_the_process_for_is_recorded_before_and_named() {
-    let folder = Folder::new("wrong-frees");
-    let wrong = compile(&folder, "wrong_frees", &program("wrong_frees.c"), &[]);
-    let source = program("wrong_frees.c");
-    let allocated = line_of(&source, "block = malloc(5000)");
-    let freed = line_of(&source, "free(address)");
-    for (what, fault) in [
-        ("twice", "Double free of"),
-        ("inside", "Free of an address inside of a block,"),
-        ("stack", "Free of an address that was never allocated,"),
-    ] {
-        let plain = run_plain(&wrong, &[what]);
-        assert!(!plain.status.success(), "{what}: glibc should have noticed");
-        for compact in [false, true] {
-            let traced = match compact {
-                true => Traced::compact(&folder, &wrong),
-                false => Traced::new(&folder, &wrong),
-            };
-            let run = traced.arg(what).run();
-            is_the_same(&plain, &run);
-            let report = mtr_report([&run.path]).succeeded();
-            assert!(report.text.contains("\n1 fault:\n"), "{what}: {}", report.description());
-            assert!(report.text.contains(fault), "{what}: {}", report.description());
-            let lines = report.lines("wrong_frees.c");
-            let is_allocation_named = lines.contains(&allocated) || what == "stack";
-            assert!(is_allocation_named, "{what}: {}", report.description());
-            // Frees of a compact trace carry no call stack.
-            assert!(compact || lines.contains(&freed), "{what}: {}", report.description());
-        }
-    }
-}
-
-#[test]
 fn requests_at_the_edges_have_the_results_and_the_errno_of_the_real_functions() {
     let folder = Folder::new("odd-requests");
     let odd = compile(&folder, "odd_requests", &program("odd_requests.c"), &["-fno-builtin"]);

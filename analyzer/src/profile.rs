@@ -168,6 +168,8 @@ impl Location {
 pub struct Fault {
     /// What was done.
     pub kind: FaultKind,
+    /// It was done by realloc, not by free or the like.
+    pub is_realloc: bool,
     /// How often at these places.
     pub count: u64,
     /// Address at the first time.

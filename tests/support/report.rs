@@ -112,13 +112,14 @@ impl Report {
 
     /// Lines that speak of faults of the program or of the trace.
     pub(crate) fn faults(&self) -> Vec<&str> {
-        const WORDS: [&str; 13] = [
+        const WORDS: [&str; 14] = [
             "never alloc",
             "tracing never saw", // and an order in which a free precedes its allocation
             "mismatched",
             "inside of a block",
             "unknown address",
             "double free",
+            "freed memory",
             "freed twice",
             "duplicate",
             "was not freed",

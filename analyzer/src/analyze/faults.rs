@@ -60,7 +60,8 @@ pub(super) fn judge(
     let last = unknown.filter(|fault| ends_there(fault)).max_by_key(|fault| fault.last);
     let last = last.filter(|_| blind == Blind::Never);
     if blind == Blind::Never {
-        verdict.never_seen = outcome.totals.unknown_frees - u64::from(last.is_some());
+        let is_counted = last.is_some_and(|fault| fault.manner.is_counted());
+        verdict.never_seen = outcome.totals.unknown_frees - u64::from(is_counted);
     }
     if is_whole {
         verdict.unseen_ends = count(outcome, FaultKind::DuplicateAlloc);
@@ -90,11 +91,17 @@ pub(super) fn judge(
             continue;
         }
         let sites = [Some(fault.site), fault.allocated, fault.freed];
-        let key = (fault.kind, sites.map(|site| site.map(|site| places.frame(site).ok_or(site))));
+        let is_realloc = fault.manner.is_realloc();
+        let key = (
+            fault.kind,
+            is_realloc,
+            sites.map(|site| site.map(|site| places.frame(site).ok_or(site))),
+        );
         let faults = &mut verdict.faults;
         let at = *index.entry(key).or_insert_with(|| {
             faults.push(Fault {
                 kind: fault.kind,
+                is_realloc,
                 count: 0,
                 ptr: fault.ptr,
                 line: fault.line,

@@ -110,6 +110,7 @@ pub(super) fn find(
             Some(fault) => fault.count += count,
             None => faults.push(Fault {
                 kind,
+                is_realloc: false,
                 count,
                 ptr: end.ptr,
                 line: end.line,

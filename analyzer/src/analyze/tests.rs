@@ -72,6 +72,29 @@ fn a_free_of_an_unknown_block_is_a_fault_only_when_all_was_recorded() {
 }
 
 #[test]
+fn a_realloc_that_the_process_did_not_come_out_of_is_a_fault_by_the_same_rules() {
+    let whole = "# mtr log 1\n# start process\n= Start\n@ ./t:[0x1] + 0x100 0x10\n";
+    let open = |ptr: &str| format!("\0\0\0\0\0\0\0\00x1157] < {ptr}\n");
+    let faults = |text: String| {
+        let profile = profile_of(&text, unresolved);
+        assert!(!profile.notes.join("\n").contains("tracing never saw"), "{:?}", profile.notes);
+        assert!(profile.faults.iter().all(|fault| fault.is_realloc));
+        profile.faults.iter().map(|fault| fault.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(faults(whole.to_owned() + &open("0x100")), [], "killed in a realloc that is right");
+    assert_eq!(faults(whole.to_owned() + &open("0x108")), [FaultKind::InteriorFree]);
+    assert_eq!(faults(whole.to_owned() + &open("0x900")), [FaultKind::UnknownFree]);
+    let freed = format!("{whole}- 0x100\n{}", open("0x100"));
+    assert_eq!(faults(freed), [FaultKind::DoubleFree]);
+    // Where it went on, or not all was recorded, the block may be one that tracing never saw.
+    assert_eq!(faults(format!("{whole}{}# exit\n", open("0x900"))), []);
+    let later = whole.replace("start process", "start mtrace");
+    assert_eq!(faults(later + &open("0x900")), []);
+    // What is left of a line that was cut off by somebody need not be a realloc that did not return.
+    assert_eq!(faults(format!("{whole}@ ./t:[0x11{}", open("0x900"))), []);
+}
+
+#[test]
 fn a_double_free_is_always_a_fault() {
     let profile = profile_of("+ 0x10 0x10\n- 0x10\n- 0x10\n", unresolved);
     assert_eq!(profile.faults[0].kind, FaultKind::DoubleFree);

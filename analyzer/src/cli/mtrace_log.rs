@@ -135,7 +135,7 @@ mod tests {
             .map(|(node, size)| trace.info(node, size, Family::Malloc));
         let moved = trace.info(main, 300, Family::Realloc);
         trace.alloc(infos[0], 0x4052a0).alloc(infos[1], 0x405300).alloc(infos[2], 0x405400);
-        trace.realloc_at(main, Came::Ended, 0x4052a0).alloc(moved, 0x405500);
+        trace.realloc_at(Came::Ended, 0x4052a0, main).alloc(moved, 0x405500);
         trace.failed(infos[0], 0).realloc(Came::Unchanged, 0x405500).failed(moved, 0x405500);
         trace.free(0x405300).free(0x405300).realloc(Came::Freed, 0x405400);
         trace.text(b"# lost 2 28\n# exit\n");

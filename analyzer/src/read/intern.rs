@@ -5,7 +5,8 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use mtr_format::text::decode::{Op, Place};
-use mtr_format::text::escape::unescape;
+use mtr_format::text::encode::PUBLISHED_LAST;
+use mtr_format::text::escape::{MAX_ESCAPED, escape, unescape};
 use mtr_format::text::meta::Meta;
 
 use super::module_map::ModuleMap;
@@ -124,6 +125,43 @@ impl Interner {
             Op::ReallocFrom { .. } | Op::ReallocTo { .. } | Op::ReallocFailed { .. } => REALLOC,
         };
         site
+    }
+
+    /// The site of a record of which only the rest was stored: the first [`PUBLISHED_LAST`] bytes are
+    /// missing.
+    #[cold]
+    pub(super) fn site_of_rest(&mut self, rest: &[u8], op: Op) -> SiteId {
+        let place = self.completed(rest);
+        self.site(place.as_deref(), op)
+    }
+
+    /// What a place was of which this is the rest; `None` where it cannot be told.
+    fn completed(&self, rest: &[u8]) -> Option<Vec<u8>> {
+        /// Bytes of WHERE that are missing.
+        const MISSING: usize = PUBLISHED_LAST - 2;
+        let digits = rest.strip_suffix(b"]")?;
+        let begin = digits.iter().rposition(|b| *b == b'[').map_or(0, |open| open + 1);
+        let (before, digits) = (&rest[..begin], &digits[begin..]);
+        let digits = &digits[digits.iter().position(|b| *b == b'x').map_or(0, |x| x + 1)..];
+        let address = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+        let symbol = before.iter().position(|b| *b == b'(').map_or(&b"["[..], |at| &before[at..]);
+        let behind = [symbol, b"0x", digits, b"]"].concat();
+        // Of a module whose name was cut: it is the one that makes the place as long as it was.
+        let mut names = self.modules.loaded().filter_map(|module| {
+            let holds = (module.start..module.end).contains(&address.wrapping_sub(1));
+            if self.ours == Some(Addressing::Absolute) && !holds {
+                return None;
+            }
+            let mut name = vec![0; module.name.len() * MAX_ESCAPED];
+            let length = escape(&module.name, &mut name);
+            name.truncate(length);
+            let whole = [&name, &b":"[..], &behind].concat();
+            (whole.len() == rest.len() + MISSING && whole.ends_with(rest)).then_some(whole)
+        });
+        let only = names.next().filter(|_| names.next().is_none());
+        // Without a module's name, an address says all, if it is whole.
+        let is_whole = begin > 0 && self.ours == Some(Addressing::Absolute);
+        only.or_else(|| is_whole.then(|| [b"[0x", digits, b"]"].concat()))
     }
 
     #[inline]

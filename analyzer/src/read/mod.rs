@@ -17,7 +17,7 @@ pub mod liveness; // whether the process still runs
 use std::path::PathBuf;
 
 pub use ahead::read_ahead;
-pub use trace::{BadLine, By, Damage, Event, Holes, Log, Opened, read, read_before};
+pub use trace::{BadLine, By, Damage, Event, Holes, Log, OpenCall, Opened, read, read_before};
 
 /// A module as a trace states it (`# module` lines).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -69,6 +69,11 @@ impl ModuleMap {
         (call < self.all[*id as usize].end).then_some(*id)
     }
 
+    /// The modules that are loaded now.
+    pub(super) fn loaded(&self) -> impl Iterator<Item = &Module> {
+        self.loaded.values().map(|id| &self.all[*id as usize])
+    }
+
     /// The module called `name` in records; the one loaded last when several are.
     pub(super) fn named(&self, name: &[u8]) -> Option<ModuleId> {
         self.loaded.values().copied().filter(|id| self.all[*id as usize].name == name).max()

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use mtr_format::text::decode::Line;
+use mtr_format::text::decode::{Line, Op};
 use mtr_format::text::meta::Meta;
 
 use super::intern::Interner;
 use super::lines::{self, Gap, Holed, RawLine};
-use super::trace::{BadLine, By, Event, Holes, Log};
+use super::trace::{BadLine, By, Event, Holes, Log, OpenCall};
 use super::{Addressing, CallSites};
 use crate::error::Error;
 
@@ -81,7 +81,18 @@ pub fn read_from(
                 log.record_bytes += bytes.len() as u64 + 1;
                 each(Event::Record { op, site, thread: 0, line: number, by: By::Unknown });
             }
-            Line::Unpublished { ptr } => each(Event::Unpublished { ptr }),
+            Line::Unpublished { ptr, is_realloc, place } => {
+                // What is left of a line that was cut off says the same of its block, but it may have
+                // been whole.
+                let is_open = !gap.torn && !is_hole;
+                let op = if is_realloc { Op::ReallocFrom { ptr } } else { Op::Free { ptr } };
+                let call = is_open.then(|| OpenCall {
+                    is_realloc,
+                    site: interner.site_of_rest(place, op),
+                    line: number,
+                });
+                each(Event::Unpublished { ptr, call });
+            }
             Line::Blank => {}
             Line::Start => log.switch(true),
             Line::End => log.switch(false),

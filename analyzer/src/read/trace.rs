@@ -48,7 +48,20 @@ pub enum Event {
     Unpublished {
         /// The block.
         ptr: u64,
+        /// The call, where it is certain that there was one.
+        call: Option<OpenCall>,
     },
+}
+
+/// A call that had not returned when the process died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenCall {
+    /// It is a realloc; else a free, or a realloc to nothing.
+    pub is_realloc: bool,
+    /// Who made it.
+    pub site: SiteId,
+    /// Line of the log, or number of the event in a compact trace.
+    pub line: u64,
 }
 
 /// The function that made a record, where the trace says.

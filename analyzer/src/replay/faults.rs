@@ -13,7 +13,7 @@ use crate::read::SiteId;
 /// What was done wrongly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultKind {
-    /// A block was freed that had been freed already.
+    /// A block was freed, or given to realloc, that had been freed already.
     DoubleFree,
     /// An address was freed that the trace does not know, and the trace ends there: the C library
     /// ends a process that does this. Where the process went on, the block was one that tracing
@@ -46,6 +46,40 @@ pub enum AllocatedBy {
     AnyNew,
 }
 
+/// What was called to end a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// free, or a function that does the same.
+    Free,
+    /// realloc.
+    Realloc,
+    /// A free that the process did not come out of.
+    OpenFree,
+    /// A realloc that the process did not come out of.
+    OpenRealloc,
+}
+
+impl Manner {
+    /// Whether it was realloc.
+    pub fn is_realloc(self) -> bool {
+        matches!(self, Manner::Realloc | Manner::OpenRealloc)
+    }
+
+    /// Whether it was counted as a free.
+    pub fn is_counted(self) -> bool {
+        matches!(self, Manner::Free | Manner::Realloc)
+    }
+}
+
+/// A call that ends what is no live block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wrong {
+    pub(super) ptr: u64,
+    pub(super) site: SiteId,
+    pub(super) line: u64,
+    pub(super) manner: Manner,
+}
+
 /// A live block that an address lies inside of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inside {
@@ -60,6 +94,8 @@ pub struct Inside {
 pub struct Fault {
     /// What was done.
     pub kind: FaultKind,
+    /// By which call; [`Manner::Free`] where it is no free.
+    pub manner: Manner,
     /// Who did it.
     pub site: SiteId,
     /// Who had allocated the block.
@@ -78,7 +114,7 @@ pub struct Fault {
     pub inside: Option<Inside>,
 }
 
-type Key = (FaultKind, SiteId, Option<SiteId>, Option<SiteId>);
+type Key = (FaultKind, Manner, SiteId, Option<SiteId>, Option<SiteId>);
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
@@ -87,8 +123,8 @@ pub(super) struct Faults {
     /// Addresses whose free has yet to come because their reuse stood before it: the fault that
     /// the reuse was taken for, and its line.
     owed: HashMap<u64, (usize, u64), FixedState>,
-    /// The last frees of unknown blocks: address, place, line.
-    unknown: VecDeque<(u64, SiteId, u64)>,
+    /// The last frees of unknown blocks.
+    unknown: VecDeque<Wrong>,
 }
 
 /// Different faults remembered; a trace with more is broken, and the rest adds nothing.
@@ -106,28 +142,19 @@ pub fn is_at_end(line: u64, last: u64) -> bool {
 }
 
 impl Faults {
-    pub(super) fn double_free(&mut self, ptr: u64, freed: Freed, site: SiteId, line: u64) {
-        let sites = (Some(freed.allocated), Some(freed.freed));
-        self.add((FaultKind::DoubleFree, site, sites.0, sites.1), ptr, line);
+    pub(super) fn double_free(&mut self, wrong: Wrong, freed: Freed) {
+        self.free(FaultKind::DoubleFree, wrong, Some(freed.allocated), Some(freed.freed));
     }
 
-    pub(super) fn unknown_free(&mut self, ptr: u64, site: SiteId, line: u64) {
+    pub(super) fn unknown_free(&mut self, wrong: Wrong) {
         if self.unknown.len() as u64 == MOST_BEHIND_ABORT {
             self.unknown.pop_front();
         }
-        self.unknown.push_back((ptr, site, line));
+        self.unknown.push_back(wrong);
     }
 
-    pub(super) fn interior_free(
-        &mut self,
-        ptr: u64,
-        inside: Inside,
-        allocated: SiteId,
-        site: SiteId,
-        line: u64,
-    ) {
-        let key = (FaultKind::InteriorFree, site, Some(allocated), None);
-        if let Some(index) = self.add(key, ptr, line) {
+    pub(super) fn interior_free(&mut self, wrong: Wrong, inside: Inside, allocated: SiteId) {
+        if let Some(index) = self.free(FaultKind::InteriorFree, wrong, Some(allocated), None) {
             self.found[index].inside.get_or_insert(inside);
         }
     }
@@ -140,7 +167,8 @@ impl Faults {
         line: u64,
         order: Order,
     ) {
-        let index = self.add((FaultKind::DuplicateAlloc, new, Some(old), None), ptr, line);
+        let key = (FaultKind::DuplicateAlloc, Manner::Free, new, Some(old), None);
+        let index = self.add(key, ptr, line);
         if let Some(index) = index.filter(|_| order == Order::Loose) {
             self.owed.insert(ptr, (index, line));
         }
@@ -163,14 +191,26 @@ impl Faults {
         in_time
     }
 
+    fn free(
+        &mut self,
+        kind: FaultKind,
+        wrong: Wrong,
+        allocated: Option<SiteId>,
+        freed: Option<SiteId>,
+    ) -> Option<usize> {
+        let Wrong { ptr, site, line, manner } = wrong;
+        self.add((kind, manner, site, allocated, freed), ptr, line)
+    }
+
     fn add(&mut self, key: Key, ptr: u64, line: u64) -> Option<usize> {
-        let (kind, site, allocated, freed) = key;
+        let (kind, manner, site, allocated, freed) = key;
         let index = match self.index.get(&key) {
             Some(index) => *index,
             None if self.found.len() == MOST => return None,
             None => {
                 self.found.push(Fault {
                     kind,
+                    manner,
                     site,
                     allocated,
                     freed,
@@ -195,9 +235,9 @@ impl Faults {
 
     /// All of them; `last` is the last line.
     pub(super) fn finish(mut self, last: u64) -> Vec<Fault> {
-        for (ptr, site, line) in std::mem::take(&mut self.unknown) {
-            if is_at_end(line, last) {
-                self.add((FaultKind::UnknownFree, site, None, None), ptr, line);
+        for wrong in std::mem::take(&mut self.unknown) {
+            if is_at_end(wrong.line, last) {
+                self.free(FaultKind::UnknownFree, wrong, None, None);
             }
         }
         self.found.retain(|fault| fault.count > 0);

@@ -49,6 +49,10 @@ impl Live {
         self.blocks.remove(&ptr)
     }
 
+    pub(super) fn has(&self, ptr: u64) -> bool {
+        self.blocks.contains_key(&ptr)
+    }
+
     /// The block that an address lies inside of, and where it begins. Blocks are not sorted, so all
     /// addresses in front are tried that one could begin at; after many questions none is answered.
     pub(super) fn around(&mut self, ptr: u64) -> Option<(u64, Block)> {

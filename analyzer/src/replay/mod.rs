@@ -14,14 +14,14 @@ use hashbrown::HashSet;
 use mtr_format::text::decode::Op;
 
 pub use ends::{End, Families};
-pub use faults::{AllocatedBy, Fault, FaultKind, Inside, is_at_end};
+pub use faults::{AllocatedBy, Fault, FaultKind, Inside, Manner, is_at_end};
 pub use live::Block;
 pub use peak::Peak;
 pub use sites::SiteTotals;
 pub use totals::Totals;
 
-use crate::read::{By, Event, SiteId};
-use faults::Faults;
+use crate::read::{By, Event, OpenCall, SiteId};
+use faults::{Faults, Wrong};
 use live::Live;
 use recent::Recent;
 use sites::Sites;
@@ -103,7 +103,7 @@ impl Replay {
     pub fn event(&mut self, event: Event) {
         let (op, site, line, by) = match event {
             Event::Record { op, site, line, by, .. } => (op, site, line, by),
-            Event::Unpublished { ptr } => return self.live.announce(ptr),
+            Event::Unpublished { ptr, call } => return self.unfinished(ptr, call),
             Event::Time { nanoseconds } => return self.peak.go_on(nanoseconds),
             Event::Resident { bytes } => {
                 self.totals.resident = self.totals.resident.max(bytes);
@@ -117,12 +117,12 @@ impl Replay {
             // `! PTR 0` is how glibc before 2.18 wrote a realloc(p, 0) that freed.
             Op::Free { ptr } | Op::ReallocFailed { ptr, size: 0 } => {
                 if ptr != 0 {
-                    self.end(ptr, site, line, by);
+                    self.end(ptr, site, line, by, Manner::Free);
                 }
             }
             Op::ReallocFrom { ptr: 0 } => {}
             Op::ReallocFrom { ptr } => {
-                let block = self.end(ptr, site, line, By::Unknown);
+                let block = self.end(ptr, site, line, By::Unknown, Manner::Realloc);
                 self.live.hold(ptr, block);
             }
             Op::ReallocTo { ptr: 0, size } => {
@@ -159,14 +159,14 @@ impl Replay {
 
     /// A block ends; returns it when it was live.
     #[inline]
-    fn end(&mut self, ptr: u64, site: SiteId, line: u64, by: By) -> Option<Block> {
+    fn end(&mut self, ptr: u64, site: SiteId, line: u64, by: By, manner: Manner) -> Option<Block> {
         if self.faults.is_owed(ptr, line) {
             // The free that should have stood before the reuse. The reuse stays live.
             self.totals.late_frees += 1;
             return None;
         }
         let Some(block) = self.live.remove(ptr) else {
-            self.unknown(ptr, site, line);
+            self.unknown(Wrong { ptr, site, line, manner });
             return None;
         };
         self.totals.frees += 1;
@@ -201,26 +201,45 @@ impl Replay {
         }
     }
 
+    /// A free or realloc that the process did not come out of. That of a live block is no fault: the
+    /// process may have been killed meanwhile.
+    #[cold]
+    fn unfinished(&mut self, ptr: u64, call: Option<OpenCall>) {
+        self.live.announce(ptr);
+        let is_inherited = self.inherited.as_ref().is_some_and(|blocks| blocks.contains(&ptr));
+        if let Some(OpenCall { is_realloc, site, line }) = call
+            && !self.live.has(ptr)
+            && !is_inherited
+        {
+            let manner = if is_realloc { Manner::OpenRealloc } else { Manner::OpenFree };
+            self.wrong(Wrong { ptr, site, line, manner });
+        }
+    }
+
     /// The end of a block that is not live.
     #[cold]
-    fn unknown(&mut self, ptr: u64, site: SiteId, line: u64) {
-        if self.inherited.as_mut().is_some_and(|inherited| inherited.remove(&ptr)) {
+    fn unknown(&mut self, wrong: Wrong) {
+        if self.inherited.as_mut().is_some_and(|inherited| inherited.remove(&wrong.ptr)) {
             self.totals.inherited_frees += 1;
             return;
         }
-        match self.recent.find(ptr) {
-            Some(freed) => self.faults.double_free(ptr, freed, site, line),
-            None => match self.live.around(ptr) {
-                Some((start, block)) => {
-                    let inside = Inside { start, size: block.size };
-                    self.faults.interior_free(ptr, inside, block.site, site, line);
-                }
-                None => {
-                    self.totals.unknown_frees += 1;
-                    self.faults.unknown_free(ptr, site, line);
-                }
-            },
+        if self.wrong(wrong) == FaultKind::UnknownFree {
+            self.totals.unknown_frees += 1;
         }
+    }
+
+    /// A free or realloc of what is not live.
+    fn wrong(&mut self, wrong: Wrong) -> FaultKind {
+        if let Some(freed) = self.recent.find(wrong.ptr) {
+            self.faults.double_free(wrong, freed);
+            return FaultKind::DoubleFree;
+        }
+        if let Some((start, block)) = self.live.around(wrong.ptr) {
+            self.faults.interior_free(wrong, Inside { start, size: block.size }, block.site);
+            return FaultKind::InteriorFree;
+        }
+        self.faults.unknown_free(wrong);
+        FaultKind::UnknownFree
     }
 
     /// The result.

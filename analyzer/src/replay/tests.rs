@@ -173,10 +173,40 @@ fn an_announced_free_may_have_happened() {
     let mut replay = Replay::new(Order::Kept);
     let begin = |line| record(Op::Alloc { ptr: 0x10, size: 8 }, 0, line);
     replay.event(begin(1));
-    replay.event(Event::Unpublished { ptr: 0x10 });
+    replay.event(Event::Unpublished { ptr: 0x10, call: None });
     replay.event(begin(3));
     replay.event(begin(4));
     assert_eq!(replay.finish().faults[0].count, 1);
+}
+
+#[test]
+fn a_realloc_that_did_not_return_is_a_fault_only_of_what_is_not_live() {
+    let faults = |ptr: u64, inherited: &[u64]| {
+        let mut replay = Replay::new(Order::Kept);
+        replay.inherit(inherited.iter().copied().collect());
+        replay.event(record(Op::Alloc { ptr: 0x1000, size: 0x100 }, 0, 1));
+        replay.event(record(Op::Alloc { ptr: 0x2000, size: 8 }, 0, 2));
+        replay.event(record(Op::Free { ptr: 0x2000 }, 1, 3));
+        let call = Some(OpenCall { is_realloc: true, site: 2, line: 4 });
+        replay.event(Event::Unpublished { ptr, call });
+        let Outcome { faults, totals, .. } = replay.finish();
+        assert_eq!((totals.frees, totals.unknown_frees, totals.live_blocks), (1, 0, 1));
+        assert!(faults.iter().all(|fault| (fault.site, fault.line) == (2, 4)));
+        assert!(faults.iter().all(|fault| fault.manner == Manner::OpenRealloc));
+        faults.iter().map(|f| (f.kind, f.allocated, f.freed)).collect::<Vec<_>>()
+    };
+    assert_eq!(faults(0x1000, &[]), []);
+    assert_eq!(faults(0x2000, &[]), [(FaultKind::DoubleFree, Some(0), Some(1))]);
+    assert_eq!(faults(0x1010, &[]), [(FaultKind::InteriorFree, Some(0), None)]);
+    assert_eq!(faults(0x3000, &[]), [(FaultKind::UnknownFree, None, None)]);
+    assert_eq!(faults(0x3000, &[0x3000]), []);
+}
+
+#[test]
+fn a_realloc_of_what_was_freed_is_told_from_a_second_free() {
+    let outcome = replay(&["0: + 0x10 0x8", "1: - 0x10", "2: < 0x10", "2: > 0x20 0x10"]);
+    let [fault] = outcome.faults[..] else { panic!("{:?}", outcome.faults) };
+    assert_eq!((fault.kind, fault.manner), (FaultKind::DoubleFree, Manner::Realloc));
 }
 
 #[test]

@@ -28,6 +28,10 @@ pub enum Line<'a> {
     Unpublished {
         /// The block, which may be free already.
         ptr: u64,
+        /// It is `<`, not `-`.
+        is_realloc: bool,
+        /// What is left of WHERE.
+        place: &'a [u8],
     },
     /// Anything else.
     Malformed {
@@ -100,7 +104,9 @@ impl<'a> Line<'a> {
         let end = rest.len() - rest.iter().rev().take_while(|b| is_blank(**b)).count();
         let Some(blank) = rest[..end].iter().rposition(|b| *b == b' ') else { return whole };
         match (&rest[..blank], Cursor { line: &rest[..end], at: blank + 1 }.pointer()) {
-            ([.., b' ', b'<' | b'-'], Some(ptr)) if ptr != 0 => Line::Unpublished { ptr },
+            ([place @ .., b' ', op @ (b'<' | b'-')], Some(ptr)) if ptr != 0 => {
+                Line::Unpublished { ptr, is_realloc: *op == b'<', place }
+            }
             _ => whole,
         }
     }

@@ -23,8 +23,11 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut impl Write) 
         if let Some(detail) = detail(fault) {
             writeln!(out, "    {detail}")?;
         }
-        let by = if fault.kind == FaultKind::DuplicateAlloc { "by" } else { "freed by" };
-        let first = "first freed by";
+        let (by, first) = match fault.kind {
+            FaultKind::DuplicateAlloc => ("by", ""),
+            _ if fault.is_realloc => ("reallocated by", "freed by"),
+            _ => ("freed by", "first freed by"),
+        };
         let roles = [
             (by, Some(&fault.by)),
             (first, fault.freed.as_ref()),
@@ -55,6 +58,11 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut impl Write) 
 /// The fault and the address.
 fn what(fault: &Fault) -> String {
     let what = match fault.kind {
+        FaultKind::DoubleFree if fault.is_realloc => "Realloc of freed memory,",
+        FaultKind::UnknownFree if fault.is_realloc => {
+            "Realloc of an address that was never allocated,"
+        }
+        FaultKind::InteriorFree if fault.is_realloc => "Realloc of an address inside of a block,",
         FaultKind::DoubleFree => "Double free of",
         FaultKind::UnknownFree => "Free of an address that was never allocated,",
         FaultKind::InteriorFree => "Free of an address inside of a block,",

@@ -152,6 +152,7 @@ fn a_double_free_shows_all_three_places() {
     profile.sites.clear();
     profile.faults = vec![Fault {
         kind: FaultKind::DoubleFree,
+        is_realloc: false,
         count: 2,
         ptr: 0x55a0,
         line: 1234,
@@ -174,6 +175,45 @@ fn a_double_free_shows_all_three_places() {
 }
 
 #[test]
+fn a_realloc_of_what_is_no_live_block_is_called_one() {
+    let mut profile = three_leaks();
+    profile.sites.clear();
+    let freed = Fault {
+        kind: FaultKind::DoubleFree,
+        is_realloc: true,
+        count: 1,
+        ptr: 0x55a0,
+        line: 9,
+        size: None,
+        inside: None,
+        by: at("main", "/home/ann/a.c", 3),
+        freed: Some(at("cleanup", "/home/ann/a.c", 2)),
+        allocated: Some(at("setup", "/home/ann/a.c", 1)),
+    };
+    let inside = Some(Inside { start: 0x5590, size: 64 });
+    let interior = Fault { kind: FaultKind::InteriorFree, inside, freed: None, ..freed.clone() };
+    let unknown =
+        Fault { kind: FaultKind::UnknownFree, inside: None, allocated: None, ..interior.clone() };
+    profile.faults = vec![freed, interior, unknown];
+    let text = report(&profile, &in_home());
+    let expected = "
+3 faults:
+
+  Realloc of freed memory, 0x55a0 (line 9 of the trace)
+    reallocated by main at a.c:3
+    freed by       cleanup at a.c:2
+    allocated by   setup at a.c:1
+  Realloc of an address inside of a block, 0x55a0 (line 9 of the trace)
+    16 behind the beginning of a block of 64 bytes
+    reallocated by main at a.c:3
+    allocated by   setup at a.c:1
+  Realloc of an address that was never allocated, 0x55a0 (line 9 of the trace)
+    reallocated by main at a.c:3
+";
+    assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
 fn a_mismatched_free_and_one_inside_of_a_block_say_what_they_are() {
     let mut profile = three_leaks();
     profile.sites.clear();
@@ -182,6 +222,7 @@ fn a_mismatched_free_and_one_inside_of_a_block_say_what_they_are() {
             allocated: AllocatedBy::NewArray,
             freed: FreeKind::Delete,
         },
+        is_realloc: false,
         count: 3,
         ptr: 0x55a0,
         line: 7,
@@ -357,6 +398,7 @@ fn a_place_of_a_fault_has_its_stack() {
     profile.sites.clear();
     let (kind, count, ptr, line) = (FaultKind::UnknownFree, 1, 0x10, 3);
     profile.faults = vec![Fault {
+        is_realloc: false,
         kind,
         count,
         ptr,

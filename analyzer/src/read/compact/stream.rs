@@ -12,7 +12,7 @@ use super::numbered::Numbered;
 use super::{Item, Key, Shared, Stacks};
 use crate::error::Error;
 use crate::read::StackId;
-use crate::read::trace::{By, Event};
+use crate::read::trace::{By, Event, OpenCall};
 
 /// A longer line is no line of a trace; it is given up so that memory stays bounded.
 const LONGEST: usize = 1 << 20;
@@ -238,10 +238,26 @@ impl<'a> Stream<'a> {
         Event::Record { op, site, thread: self.thread, by, line: shared.log.records }
     }
 
-    /// realloc ends a block.
-    fn free(&mut self, op: Op, node: u32, shared: &mut Shared<'_>) -> Event {
-        let caller = self.caller(node, shared);
-        self.record(op, caller, By::Free(FreeKind::Free), shared)
+    /// realloc ends a block, or may do so.
+    #[cold]
+    fn realloc(&mut self, outcome: Outcome, ptr: u64, node: u32, shared: &mut Shared<'_>) -> Event {
+        let site = self.caller(node, shared);
+        let op = match outcome {
+            Outcome::Ended => {
+                self.reallocs += 1;
+                Op::ReallocFrom { ptr }
+            }
+            Outcome::Freed => Op::Free { ptr },
+            Outcome::Open | Outcome::Unchanged => {
+                // It is the next event, and none that is counted.
+                let line = shared.log.records + 1;
+                return Event::Unpublished {
+                    ptr,
+                    call: Some(OpenCall { is_realloc: true, site, line }),
+                };
+            }
+        };
+        self.record(op, site, By::Free(FreeKind::Free), shared)
     }
 
     /// The stack that is a node, which frees.
@@ -276,16 +292,11 @@ impl<'a> Stream<'a> {
     #[inline(never)]
     fn rare(&mut self, record: Record<'_>, shared: &mut Shared<'_>) -> Option<Event> {
         match record {
-            Record::Realloc { outcome, ptr, node } => match outcome {
-                Outcome::Open => return Some(Event::Unpublished { ptr }),
-                Outcome::Ended => {
-                    self.reallocs += 1;
-                    return Some(self.free(Op::ReallocFrom { ptr }, node, shared));
-                }
-                // The FAILED behind it says all.
-                Outcome::Unchanged => {}
-                Outcome::Freed => return Some(self.free(Op::Free { ptr }, node, shared)),
-            },
+            // The FAILED behind it says all.
+            Record::Realloc { outcome: Outcome::Unchanged, .. } => {}
+            Record::Realloc { outcome, ptr, node } => {
+                return Some(self.realloc(outcome, ptr, node, shared));
+            }
             Record::Failed { node, ptr, size, by } => {
                 let stack = self.stack(node, by, shared);
                 // A realloc to 0 bytes does not fail, it frees.

@@ -6,7 +6,7 @@ use mtr_format::text::decode::Op;
 
 use super::writer::{Writer, chunks_of, file_of};
 use super::*;
-use crate::read::{By, Damage, Link, StackId, StackNode};
+use crate::read::{By, Damage, Link, OpenCall, StackId, StackNode};
 
 mod damage; // traces of which something is missing or wrong
 mod order; // the streams of several threads in one order
@@ -213,10 +213,36 @@ fn what_is_missing_of_a_stack_is_part_of_it() {
 #[test]
 fn a_realloc_that_was_going_on_announces_its_block() {
     let mut trace = Writer::new();
-    trace.realloc(Outcome::Open, 0x4052a0).free(0x10);
+    let node = trace.stack(&[0x401136, 0x401200]);
+    trace.realloc(Outcome::Open, 0x4052a0).free(0x10).realloc_at(Outcome::Open, 0x20, node);
     let (log, events) = read_trace(&trace);
-    assert!(events.contains(&Event::Unpublished { ptr: 0x4052a0 }));
+    let open = |event: &Event| match *event {
+        Event::Unpublished { ptr, call: Some(OpenCall { is_realloc: true, site, line }) } => {
+            Some((ptr, line, addresses(&log, site)))
+        }
+        _ => None,
+    };
+    let open: Vec<_> = events.iter().filter_map(open).collect();
+    assert_eq!(open, [(0x4052a0, 1, vec![]), (0x20, 2, vec![0x401136, 0x401200])]);
     assert_eq!((log.records, log.damage), (1, Damage::default()));
+}
+
+#[test]
+fn a_realloc_that_states_its_call_stack_ends_its_block_there() {
+    let mut trace = Writer::new();
+    let node = trace.stack(&[0x401136, 0x401200]);
+    let moved = trace.info(node, 300, Family::Realloc);
+    trace.realloc_at(Outcome::Ended, 0x10, node).alloc(moved, 0x20);
+    trace.realloc_at(Outcome::Unchanged, 0x20, node).failed(moved, 0x20);
+    trace.realloc_at(Outcome::Freed, 0x20, node);
+    let (log, events) = read_trace(&trace);
+    let ended = Op::ReallocFrom { ptr: 0x10 };
+    let failed = Op::ReallocFailed { ptr: 0x20, size: 300 };
+    let begun = Op::ReallocTo { ptr: 0x20, size: 300 };
+    assert_eq!(ops(&events), [ended, begun, failed, Op::Free { ptr: 0x20 }]);
+    let stacks = sites(&events);
+    assert!(stacks.iter().all(|stack| addresses(&log, *stack) == [0x401136, 0x401200]));
+    assert_eq!(log.damage, Damage::default());
 }
 
 #[test]

@@ -202,10 +202,10 @@ impl Writer {
 
     /// A caller is not stated.
     pub(crate) fn realloc(&mut self, outcome: Outcome, ptr: u64) -> &mut Writer {
-        self.realloc_at(0, outcome, ptr)
+        self.realloc_at(outcome, ptr, 0)
     }
 
-    pub(crate) fn realloc_at(&mut self, node: u32, outcome: Outcome, ptr: u64) -> &mut Writer {
+    pub(crate) fn realloc_at(&mut self, outcome: Outcome, ptr: u64, node: u32) -> &mut Writer {
         self.record(|stream| {
             let (length, address) = stream.address(ptr);
             stream.records.extend([op::REALLOC, outcome as u8, length]);

@@ -109,11 +109,48 @@ fn what_a_killed_process_left_unfinished_is_told_from_damage() {
     let text = b"+ 0x10 0x20\n\0\0\0\0\0\0\0\0gram:[0x1157] - 0x10\n\0\0\0\0\0+ 0x30 0x20\n\
         \0\0\0\0\0\0\0\0x:[0x1] + 0x99 0x1\n@ ./t:[0x1\0\0\0+ 0x50 0x20\n\0\0\0";
     let (log, events) = read_text(text, 7);
-    assert_eq!(events[1], Event::Unpublished { ptr: 0x10 });
+    let Event::Unpublished { ptr: 0x10, call: Some(call) } = events[1] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((call.is_realloc, call.line), (false, 2));
     assert_eq!(log.records, 3);
     assert_eq!(log.damage.torn, 2);
     assert_eq!(log.damage.malformed, 0);
     assert!(!log.damage.cut);
+}
+
+#[test]
+fn the_call_site_of_an_unfinished_realloc_is_known_by_what_is_left_of_it() {
+    let with = |addresses: &str, name: &str, place: &str| {
+        let head = format!(
+            "# mtr log 1\n# addresses {addresses}\n# module 0x1000 0x2000 0x1000 - /t {name}\n"
+        );
+        let line = format!("@ {place} < 0x30\n");
+        let whole = format!("{head}@ {place} + 0x10 0x10\n{line}");
+        let open = format!("{whole}\0\0\0\0\0\0\0\0{}", &line[8..]);
+        let (log, events) = read_text(open.as_bytes(), 64);
+        let [.., Event::Unpublished { ptr: 0x30, call: Some(call) }] = events[..] else {
+            panic!("{events:?}")
+        };
+        assert!(call.is_realloc);
+        let site = log.sites.sites[call.site as usize].clone();
+        (site.module, site.address, sites_of(&events)[0] == call.site)
+    };
+    let found = (Some(0), Some(0x1157), true);
+    let names = ["ls", "./t", "./prog", "./t\\040x", "/lib/x86_64-linux-gnu/libc.so.6"];
+    for name in names {
+        assert_eq!(with("absolute", name, &format!("{name}:[0x1157]")), found, "{name}");
+        assert_eq!(with("relative", name, &format!("{name}:[0x1157]")), found, "{name}");
+    }
+    for name in &names[2..] {
+        assert_eq!(with("absolute", name, &format!("{name}:(f+0x1)[0x1157]")), found, "{name}");
+        assert_eq!(with("relative", name, &format!("{name}:(f+1)[0x1157]")), found, "{name}");
+    }
+    // Of a symbol that was cut the address is left; of an address that was cut there is nothing.
+    let cut = with("absolute", "ls", "ls:(f+0x1)[0x1157]");
+    assert_eq!(cut, (Some(0), Some(0x1157), false));
+    assert_eq!(with("absolute", "w", "w:[0x1157]"), (None, None, false));
+    assert_eq!(with("absolute", "ls", "[0x55550000]"), (None, None, false));
 }
 
 #[test]

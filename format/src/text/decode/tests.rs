@@ -115,9 +115,13 @@ fn a_torn_line_is_malformed_where_it_is_torn() {
 #[test]
 fn the_rest_of_an_announced_free_names_its_block() {
     let announced = |rest: &'static [u8]| Line::parse_after_gap(rest);
-    assert_eq!(announced(b"gram:[0x1157] < 0x10"), Line::Unpublished { ptr: 0x10 });
-    assert_eq!(announced(b"-x:(f+0x1)[0x1157] - 0x10"), Line::Unpublished { ptr: 0x10 });
-    assert_eq!(announced(b"+0x1d)[0x1157] - 0x10"), Line::Unpublished { ptr: 0x10 });
+    let unpublished = |place: &'static str, is_realloc| {
+        let place = place.as_bytes();
+        Line::Unpublished { ptr: 0x10, is_realloc, place }
+    };
+    assert_eq!(announced(b"gram:[0x1157] < 0x10"), unpublished("gram:[0x1157]", true));
+    assert_eq!(announced(b"-x:(f+0x1)[0x1157] - 0x10"), unpublished("-x:(f+0x1)[0x1157]", false));
+    assert_eq!(announced(b"+0x1d)[0x1157] - 0x10"), unpublished("+0x1d)[0x1157]", false));
     assert!(matches!(announced(b"gram:[0x1157] + 0x10 0x20"), Line::Malformed { .. }));
     assert!(matches!(announced(b"02a12a0"), Line::Malformed { .. }));
     assert!(matches!(announced(b"@ ./t:[0x1] - 0x10"), Line::Record { .. }));
