@@ -21,15 +21,16 @@ fn installed(library: &str, test: &str) -> Option<PathBuf> {
     found
 }
 
-/// Sizes of allocator_user.cpp, each allocated and freed so often.
-fn is_recorded_once(run: &Run, name: &str) {
-    let log = run.log();
-    log.is_in_order();
+/// Sizes of allocator_user.cpp, each allocated and freed so often, and a report that says the same.
+fn is_recorded_once(format: Format, run: &Run, name: &str) {
+    let recorded = Recorded::of(format, run);
+    let counts = recorded.is_in_order().counts();
     let sizes = [2001, 2002, 2003, 20030, 2048, 2304, 2560, 2816];
     for size in sizes.into_iter().chain(2005..=2010) {
-        assert_eq!(log.allocated_and_freed(size), (4, 4), "{name}: {size} bytes");
+        assert_eq!(counts.get(&size), Some(&(4, 4)), "{name}, {format:?}: {size} bytes");
     }
-    assert_eq!(log.allocated_and_freed(1200), (4000, 4000), "{name}: new int[300] in threads");
+    assert_eq!(counts[&1200], (4000, 4000), "{name}, {format:?}: new int[300] in threads");
+    the_report_agrees(&recorded);
 }
 
 #[track_caller]
@@ -53,23 +54,21 @@ fn blocks_of_another_allocator_are_its_own_and_are_recorded() {
         let linked = [library.to_str().unwrap(), "-Wl,--no-as-needed", "-lpthread"];
         let linked = compile(&folder, &format!("linked-{name}"), &source, &linked);
         let plain = run_plain(&linked, arguments);
-        let run = Traced::new(&folder, &linked).args(arguments).run();
-        is_the_same(&plain, &run);
-        is_recorded_once(&run, name);
-        mtr_report([&run.path]).without_faults();
-        let run = Traced::compact(&folder, &linked).args(arguments).run();
-        is_the_same(&plain, &run);
-        let report = mtr_report([&run.path]).without_faults();
-        assert!(!report.text.contains("ismatch"), "{}", report.description());
+        for format in FORMATS {
+            let run = format.traced(&folder, &linked).args(arguments).run();
+            is_the_same(&plain, &run);
+            is_recorded_once(format, &run, name);
+        }
 
         let user = compile(&folder, "user", &source, &["-lpthread"]);
         let mut command = clean_command(&user);
         command.args(arguments).env("LD_PRELOAD", &library).current_dir(folder.path());
         let plain = command.output().unwrap();
-        let run = Traced::new(&folder, &user).args(arguments).preload_after(&library).run();
-        is_the_same(&plain, &run);
-        is_recorded_once(&run, name);
-        mtr_report([&run.path]).without_faults();
+        for format in FORMATS {
+            let run = format.traced(&folder, &user).args(arguments).preload_after(&library).run();
+            is_the_same(&plain, &run);
+            is_recorded_once(format, &run, name);
+        }
     }
 }
 

@@ -2,7 +2,34 @@
 
 mod support;
 
+use std::path::Path;
+use std::process::Output;
 use support::*;
+
+/// In both formats: the program behaves as in `plain`, of each size so many blocks are allocated and
+/// freed, and the report says the same and names no fault.
+#[track_caller]
+fn is_recorded(
+    folder: &Folder,
+    program: &Path,
+    arguments: &[&str],
+    plain: &Output,
+    sizes: &[(u64, u64)],
+) {
+    assert!(plain.status.success(), "{plain:?}");
+    for format in FORMATS {
+        let run = format.traced(folder, program).args(arguments).run().succeeded();
+        let why = format!("{format:?}: {}", run.description());
+        assert_eq!(run.output.stdout, plain.stdout, "{why}");
+        assert_eq!(run.output.stderr, plain.stderr, "{why}");
+        let recorded = Recorded::of(format, &run);
+        recorded.is_finished();
+        for (size, count) in sizes {
+            assert_eq!(recorded.allocated_and_freed(*size), (*count, *count), "{size}: {why}");
+        }
+        the_report_agrees(&recorded);
+    }
+}
 
 #[test]
 fn every_form_of_new_and_delete_works_and_is_recorded_once() {
@@ -13,16 +40,10 @@ fn every_form_of_new_and_delete_works_and_is_recorded_once() {
             compile(&folder, &format!("new_forms_{name}"), &program("new_forms.cpp"), flags);
         let plain = run_plain(&program, &[]);
         assert!(plain.status.success());
-        let run = Traced::new(&folder, &program).run().succeeded();
-        assert_eq!(run.output.stdout, plain.stdout, "{name}: {}", run.description());
-        assert_eq!(run.output.stderr, plain.stderr, "{name}");
-        let log = run.log();
-        log.is_in_order();
         let aligned = [128, 256, 384, 512].map(|extra| 3072 + extra);
-        for size in (3000..=3005).chain([3072, 3009, 3010]).chain(aligned) {
-            assert_eq!(log.allocated_and_freed(size), (1, 1), "{name}: {size} bytes");
-        }
-        mtr_report([&run.path]).without_faults();
+        let sizes = (3000..=3005).chain([3072, 3009, 3010]).chain(aligned);
+        let sizes: Vec<_> = sizes.map(|size| (size, 1)).collect();
+        is_recorded(&folder, &program, &[], &plain, &sizes);
     }
 }
 
@@ -38,13 +59,8 @@ fn a_plugin_with_operators_of_its_own_in_a_c_program_keeps_them() {
         let plugin = plugin.to_str().unwrap();
         let plain = run_plain(&host, &[plugin]);
         assert!(plain.status.success(), "{plain:?}");
-        let run = Traced::new(&folder, &host).arg(plugin).run().succeeded();
-        assert_eq!(run.output.stdout, plain.stdout, "{name}: {}", run.description());
-        let log = run.log();
-        log.is_in_order();
-        assert_eq!(log.allocated_and_freed(3100), (1, 1), "{name}: the block of malloc");
-        assert_eq!(log.blocks_of(400).len(), 0, "{name}: objects of the pool are no allocations");
-        mtr_report([&run.path]).without_faults();
+        // The block of malloc; objects of the pool are no allocations.
+        is_recorded(&folder, &host, &[plugin], &plain, &[(3100, 1), (400, 0)]);
     }
 }
 
@@ -52,27 +68,16 @@ fn a_plugin_with_operators_of_its_own_in_a_c_program_keeps_them() {
 fn a_program_that_replaces_only_new_is_no_mismatch() {
     let folder = Folder::new("only-new");
     let program = compile(&folder, "only_new", &program("only_new.cpp"), &[]);
-    let run = Traced::new(&folder, &program).run().succeeded();
-    let log = run.log();
-    log.is_in_order();
-    assert_eq!(log.allocated_and_freed(3200), (20, 20));
-    let report = mtr_report([&run.path]).without_faults();
-    assert!(!report.text.to_lowercase().contains("mismatch"), "{}", report.description());
+    let plain = run_plain(&program, &[]);
+    is_recorded(&folder, &program, &[], &plain, &[(3200, 20)]);
 }
 
 #[test]
 fn a_program_that_replaces_only_delete_is_no_mismatch() {
     let folder = Folder::new("only-delete");
     let program = compile(&folder, "only_delete", &program("only_delete.cpp"), &[]);
-    for run in [Traced::new(&folder, &program).run(), Traced::compact(&folder, &program).run()] {
-        let run = run.succeeded();
-        let report = mtr_report([&run.path]).without_faults();
-        assert!(!report.text.to_lowercase().contains("mismatch"), "{}", report.description());
-    }
-    let log = Traced::new(&folder, &program).run().log();
-    log.is_in_order();
-    assert_eq!(log.allocated_and_freed(3300), (20, 20));
-    assert_eq!(log.allocated_and_freed(3301), (20, 20));
+    let plain = run_plain(&program, &[]);
+    is_recorded(&folder, &program, &[], &plain, &[(3300, 20), (3301, 20)]);
 }
 
 #[test]
@@ -87,10 +92,7 @@ fn a_plugin_of_a_c_program_catches_its_bad_alloc() {
         let plugin = plugin.to_str().unwrap();
         let plain = run_plain(&host, &[plugin]);
         assert!(plain.status.success(), "{plain:?}");
-        let run = Traced::new(&folder, &host).arg(plugin).run().succeeded();
-        assert_eq!(run.output.stdout, plain.stdout, "{name}: {}", run.description());
-        assert_eq!(run.log().allocated_and_freed(3400), (10, 10), "{name}");
-        mtr_report([&run.path]).without_faults();
+        is_recorded(&folder, &host, &[plugin], &plain, &[(3400, 10)]);
     }
 }
 
@@ -99,25 +101,35 @@ fn blocks_freed_by_the_wrong_function_are_named() {
     let folder = Folder::new("mismatches");
     let source = program("mismatches.cpp");
     let mismatches = compile(&folder, "mismatches", &source, &[]);
-    let run = Traced::compact(&folder, &mismatches).arg("right").run().succeeded();
-    mtr_report([&run.path]).without_faults();
-    let run = Traced::compact(&folder, &mismatches).arg("wrong").run().succeeded();
-    let report = mtr_report([&run.path]).succeeded();
+    let report = |format: Format, what: &str| {
+        let run = format.traced(&folder, &mismatches).arg(what).run().succeeded();
+        Recorded::of(format, &run).is_finished();
+        mtr_report([&run.path])
+    };
+    for format in FORMATS {
+        report(format, "right").without_faults();
+    }
+    // A log does not say which function freed a block.
+    report(Format::Text, "wrong").without_faults();
+    let report = report(Format::Compact, "wrong").succeeded();
     assert!(report.text.contains("\n21 faults:\n"), "{}", report.description());
-    for (function, size, allocated, freed) in [
-        ("by_malloc", "4,001", "malloc or the like", "delete"),
-        ("by_new", "4,002", "new", "delete[]"),
-        ("by_new_array", "4,003", "new[]", "delete"),
-        ("by_strdup", "4,004", "malloc or the like", "delete"),
-        ("by_nothrow", "4,005", "new[]", "delete"),
-        ("by_realloc", "4,006", "malloc or the like", "delete[]"),
-        ("by_new_again", "4,007", "operator new", "free"),
+    for (function, size, allocated, freed, call) in [
+        ("by_malloc", "4,001", "malloc or the like", "delete", "::operator delete(by_malloc())"),
+        ("by_new", "4,002", "new", "delete[]", "::operator delete[](by_new())"),
+        ("by_new_array", "4,003", "new[]", "delete", "::operator delete(by_new_array())"),
+        ("by_strdup", "4,004", "malloc or the like", "delete", "delete by_strdup()"),
+        ("by_nothrow", "4,005", "new[]", "delete", "::operator delete(by_nothrow()"),
+        ("by_realloc", "4,006", "malloc or the like", "delete[]", "delete[](by_realloc())"),
+        ("by_new_again", "4,007", "operator new", "free", "std::free(by_new_again())"),
     ] {
         let says = format!("{size} bytes, allocated with {allocated}, freed with {freed}\n");
         let found = report.text.split("Mismatched free of").find(|part| part.contains(&says));
         let found = found.unwrap_or_else(|| panic!("no `{says}`: {}", report.description()));
         assert!(found.contains(", 3 times)"), "{found}");
         assert!(found.split_whitespace().any(|word| word == function), "{found}");
+        let (by, _) = found.split_once("allocated by").unwrap();
+        let freed_at = format!("mismatches.cpp:{}\n", line_of(&source, call));
+        assert!(by.contains("freed by") && by.contains(&freed_at), "{freed_at}: {found}");
     }
 }
 

@@ -92,9 +92,15 @@ impl Recorded {
     /// The command line.
     #[track_caller]
     pub(crate) fn arguments(&self) -> Vec<String> {
+        self.note("arguments")
+    }
+
+    /// The values of the one `# KEY` line.
+    #[track_caller]
+    pub(crate) fn note(&self, key: &str) -> Vec<String> {
         match self {
-            Recorded::Text(log) => log.note("arguments"),
-            Recorded::Compact(trace) => trace.note("arguments"),
+            Recorded::Text(log) => log.note(key),
+            Recorded::Compact(trace) => trace.note(key),
         }
     }
 
@@ -174,6 +180,11 @@ impl Recorded {
             }
         }
         counts
+    }
+
+    /// How many blocks of this size were allocated, and how many of these were freed.
+    pub(crate) fn allocated_and_freed(&self, size: u64) -> (u64, u64) {
+        self.counts().get(&size).copied().unwrap_or_default()
     }
 
     /// The counts of the sizes that programs/counts.h counts.
