@@ -158,14 +158,32 @@ fn an_exec_of_itself_leaves_two_complete_logs() {
 }
 
 #[test]
-fn an_exec_of_another_program_leaves_the_log_of_the_first() {
-    let folder = Folder::new("ends-exec_other");
-    let run = run_to(&folder, "exec_other");
-    is_complete(&run.log());
-    let logs = logs_beside(&run.path);
-    let shell = logs.iter().find(|log| log.path != run.path).expect("a log of the shell");
-    assert_eq!(shell.is_sound().note("earlier"), [run.path.to_str().unwrap()]);
-    assert!(shell.blocks_of(4242).is_empty());
+fn an_exec_of_another_program_leaves_what_the_first_has_recorded() {
+    for format in FORMATS {
+        let folder = Folder::new("ends-exec_other");
+        let program = build(&folder);
+        let arguments = ["exec_other", &*BLOCKS.to_string()];
+        let plain = run_plain(&program, &arguments);
+        let run = format.traced(&folder, &program).args(&arguments).run();
+        assert_eq!(run.output.status, plain.status, "{}", run.description());
+        assert_eq!(run.output.stdout, plain.stdout, "{}", run.description());
+        let all = Recorded::all_beside(format, &run.path);
+        let [first, shell] = &all[..] else { panic!("{format:?}: {} images", all.len()) };
+        assert_eq!(first.path(), run.path);
+        let counts = (BLOCKS as u64, BLOCKS as u64 / 2);
+        assert_eq!(first.is_in_order().allocated_and_freed(4242), counts, "{format:?}");
+        if let Recorded::Text(log) = first {
+            assert_eq!(log.holes, 0, "lines without a beginning");
+        }
+        assert_eq!(shell.is_in_order().allocated_and_freed(4242), (0, 0), "{format:?}");
+        assert_eq!(
+            (shell.pid(), &shell.note("earlier")[..]),
+            (first.pid(), &[run.path.display().to_string()][..])
+        );
+        for image in &all {
+            support::the_report_agrees(image);
+        }
+    }
 }
 
 #[test]

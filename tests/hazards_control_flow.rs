@@ -65,6 +65,15 @@ fn handlers_that_interrupt_handlers_that_interrupt_hooks() {
 }
 
 #[test]
+fn handlers_on_an_alternate_stack_that_interrupt_hooks_and_each_other() {
+    let folder = Folder::new("handlers-alternate");
+    let program = build(&folder, "handlers_in_handlers.c", &["-O1"]);
+    let arguments = ["400", "alternate"];
+    let hazard = Hazard::new(&program, &arguments).preload(&signal_safe_malloc(&folder));
+    hazard.differs_by_run().is_recorded(&folder);
+}
+
+#[test]
 fn recording_goes_on_after_handlers_have_jumped_out_of_hooks() {
     // More than there can be streams.
     const JUMPS: u64 = 5000;

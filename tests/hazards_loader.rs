@@ -100,6 +100,40 @@ fn ten_thousand_plugins_at_one_address_are_charged_with_what_each_allocated() {
 }
 
 #[test]
+fn constructors_and_destructors_of_a_plugin_are_charged_closed_or_left_open() {
+    let folder = Folder::new("plugin-ends");
+    let source = program("opened_plugin.c");
+    plugin(&folder, "plugin.so", 71_000);
+    let opened_again = build(&folder, "opened_again.c");
+    let leaves_open = build(&folder, "leaves_plugin_open.c");
+    for (program, arguments) in [
+        (&opened_again, &["1", "./plugin.so", "./plugin.so"][..]),
+        (&leaves_open, &["./plugin.so"]),
+    ] {
+        // With one opening, the first of the two places of opened_again is none.
+        for (format, run) in Hazard::new(program, arguments).run(&folder) {
+            let recorded = Recorded::of(format, &run);
+            recorded.is_finished();
+            let of_plugin = |size| ((size, "plugin.so".to_owned()), 1);
+            let expected = BTreeMap::from([71_000, 71_002, 71_004].map(of_plugin));
+            assert_eq!(makers(&recorded, 71_000..71_006), expected, "{format:?}");
+            for size in [71_000, 71_002, 71_004] {
+                assert_eq!(recorded.allocated_and_freed(size), (1, 1), "{format:?}: {size}");
+            }
+            the_report_agrees(&recorded);
+            let report = mtr_report(["--sort=bytes".as_ref(), run.path.as_os_str()]).succeeded();
+            for (function, call) in [
+                ("make", "malloc(SIZE)"),
+                ("begin", "malloc(SIZE + 2)"),
+                ("finish", "malloc(SIZE + 4)"),
+            ] {
+                report.names(function, "opened_plugin.c", line_of(&source, call));
+            }
+        }
+    }
+}
+
+#[test]
 fn callbacks_of_the_loader_may_allocate_while_another_thread_opens_libraries() {
     let folder = Folder::new("iterates");
     plugin(&folder, "plugin.so", 70_000);
