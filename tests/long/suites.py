@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
-"""Runs test suites of other projects under libmtr.so: no test may fail that passes without it.
+"""Runs test suites of other projects under libmtr.so: no test may fail that passes without it, and no
+trace that its processes leave may show a fault, be incomplete or not be readable.
 
-    suites.py [--library FILE] [--only NAME,...] [--formats compact,mtrace] [--work FOLDER]
+    suites.py [--library FILE] [--report FILE] [--traces N] [--only NAME,...] [--formats compact,mtrace] [--work FOLDER]
               [--python PYTHON] [--python-path FOLDER] [--git FOLDER] [--git-scripts PATTERN,...]
               [--sqlite FOLDER] [--sqlite-tests PATTERN,...] [--minutes N]
 
 --python-path is a folder with CPython's package `test` (Debian: libpython3-testsuite), --git a built
 source tree of git, --sqlite a source tree of SQLite in which `make testfixture` was run. What a
 machine lacks is skipped with a line. A test that fails under the library is run up to three times
-without it: only what passes each time is a difference.
+without it: only what passes each time is a difference. Of more than N traces (default: 200) the
+largest are read and some of the others.
 """
 
 import argparse
+import concurrent.futures
 import fnmatch
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -47,7 +51,7 @@ class Suite:
         self.prepare = prepare or (lambda folder: None)
 
     def run(self, options, trace_format):
-        """The failures (None: it did not come to an end), number of tests, seconds, megabytes."""
+        """The failures, what is wrong with the traces, number of tests, seconds, megabytes."""
         folder = tempfile.mkdtemp(prefix="run-", dir=options.work)
         traces, inside = os.path.join(folder, "traces"), os.path.join(folder, "inside")
         os.mkdir(traces), os.mkdir(inside)
@@ -71,12 +75,49 @@ class Suite:
         seconds = time.monotonic() - start
         failures = self.find_failures(output, process.returncode)
         size = sum(os.path.getsize(os.path.join(traces, name)) for name in os.listdir(traces))
+        wrong, read = check_traces(traces, options)
         kind = trace_format or "plain"
         with open(os.path.join(options.work, f"{self.name}.{kind}.out"), "w") as file:
             file.write(output)
-        shutil.rmtree(folder, ignore_errors=True)
+        if wrong:
+            # Kept for a look.
+            shutil.rmtree(inside, ignore_errors=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
         number = self.count(output) if self.count else 1
-        return failures, number, seconds, size >> 20
+        return failures, wrong, number, seconds, size >> 20, read
+
+
+def check_traces(folder, options):
+    """What is wrong with the traces in a folder, and how many were read."""
+    names = [name for name in os.listdir(folder)
+             if not name.endswith(".tail") and not name.startswith(".")]
+    paths = sorted((os.path.join(folder, name) for name in names), key=os.path.getsize, reverse=True)
+    if len(paths) > options.traces:
+        largest, others = paths[:options.traces // 2], paths[options.traces // 2:]
+        chance = random.Random(len(paths))
+        paths = largest + chance.sample(others, options.traces - len(largest))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda path: check_trace(path, options), paths)
+        return {f"{path}: {what}" for path, what in zip(paths, found) if what}, len(paths)
+
+
+def check_trace(path, options):
+    """What is wrong with a trace; `None` for nothing."""
+    try:
+        report = subprocess.run([options.report, "--strict", "--top=3", path], capture_output=True,
+                                text=True, errors="replace", timeout=options.timeout)
+    except subprocess.TimeoutExpired:
+        return "mtr-report did not come to an end"
+    text = " ".join(report.stdout.split())
+    if faults := re.search(r"^[\d,]+ faults?:$.*", report.stdout, re.M | re.S):
+        return faults.group(0)
+    # The line that a thread had in hand when its process was killed.
+    is_killed = "ended by a signal" in text and "only in part" in text and "missing" not in text
+    if report.returncode == 0 or report.returncode == 3 and is_killed:
+        return None
+    notes = text.partition("Notes: ")[2]
+    return f"mtr-report: {report.returncode}: {report.stderr.strip() or notes}"
 
 
 def unittest_failures(output, status):
@@ -186,7 +227,7 @@ def browser(options):
 
 
 def compare(suite, trace_format, options):
-    failed, number, seconds, size = suite.run(options, trace_format)
+    failed, wrong, number, seconds, size, read = suite.run(options, trace_format)
     again = 0
     if failed:
         # What a run without the library, or another one with it, does not share is chance.
@@ -197,11 +238,12 @@ def compare(suite, trace_format, options):
         if failed:
             failed &= suite.run(options, trace_format)[0]
     verdict = f"{len(failed)} DIFFERENCES" if failed else "same"
+    verdict += f", {len(wrong)} WRONG TRACES" if wrong else ""
     print(f"{suite.name:32} {trace_format:8} {number:5} tests {seconds:7.1f} s {size:6} MB "
-          f"{again} plain runs: {verdict}", flush=True)
-    for line in sorted(failed):
+          f"{read:4} traces {again} plain runs: {verdict}", flush=True)
+    for line in sorted(failed) + sorted(wrong):
         print(f"    {line}", flush=True)
-    return number, len(failed)
+    return number, len(failed) + len(wrong)
 
 
 def words(text):
@@ -212,6 +254,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", default=f"{REPOSITORY}/target/release/libmtr.so")
+    parser.add_argument("--report", default=f"{REPOSITORY}/target/release/mtr-report")
+    parser.add_argument("--traces", type=int, default=200)
     parser.add_argument("--only", default="")
     parser.add_argument("--formats", default="compact,mtrace")
     parser.add_argument("--work", default=None)
@@ -228,6 +272,7 @@ def main():
     os.makedirs(options.work, exist_ok=True)
     # A build meanwhile must not change it under the programs that have it mapped.
     options.library = shutil.copy(options.library, os.path.join(options.work, "libmtr.so"))
+    options.report = shutil.copy(options.report, os.path.join(options.work, "mtr-report"))
     only = [name for name in options.only.split(",") if name]
     end = time.monotonic() + 60 * options.minutes
     totals = {name: [0, 0, 0] for name in options.formats.split(",")}
