@@ -146,6 +146,29 @@ fn stacks_of_cpp_equal_those_of_glibc_address_by_address() {
     }
 }
 
+/// For modules whose `.eh_frame` no header tells of. They register it with libgcc by themselves.
+const NO_HEADER: [&str; 3] =
+    ["-DREGISTER_FRAMES", "-Wl,--no-eh-frame-hdr", "-Wl,--defsym=first_frame=ADDR(.eh_frame)"];
+
+#[test]
+fn stacks_through_modules_without_a_header_equal_those_of_glibc_address_by_address() {
+    let folder = Folder::new("stacks-no-header");
+    let (mut compared, mut of_cpp) = (0, 0);
+    for flags in [&["-O0"][..], &["-O2"], &["-O2", "-no-pie", "-fno-pie"]] {
+        let shared = ["-O2", "-shared", "-fPIC"];
+        let shared = [&shared[..], &NO_HEADER].concat();
+        compile(&folder, "plugin.so", &program("stacks_plugin.c"), &shared);
+        let flags = [flags, &["-pthread", "-ldl"], &NO_HEADER].concat();
+        let stacks = compile(&folder, "stacks", &program("stacks.c"), &flags);
+        compared += stacks_equal_glibcs(&folder, &stacks, &["./plugin.so"]).0;
+        // Exceptions pass through it.
+        let stacks = compile(&folder, "stacks", &program("stacks.cpp"), &flags);
+        of_cpp += stacks_equal_glibcs(&folder, &stacks, &[]).0;
+    }
+    println!("{compared} stacks, {of_cpp} of C++");
+    assert!(compared > 3000 && of_cpp > 3000, "only {compared} and {of_cpp} stacks");
+}
+
 #[test]
 fn stacks_of_rust_equal_those_of_glibc_address_by_address() {
     let folder = Folder::new("stacks-rust");

@@ -7,6 +7,7 @@
 mod elf;
 mod map;
 mod scope;
+mod sections;
 
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
@@ -21,6 +22,7 @@ pub(crate) use scope::{
     defines, export_before_us, export_of_module_at, is_cpp_runtime, is_own, next_export, others,
     own_name, withdraw,
 };
+pub(crate) use sections::section;
 
 /// Result of `_dl_find_object` (dlfcn.h, glibc 2.35).
 #[repr(C)]

@@ -1,12 +1,14 @@
 // Prints how many bytes below the caller's frame malloc, free and realloc have used: the first time
 // in a thread, at most in many calls that fill the log's blocks, in a signal handler, below code
-// whose frame can be found by an expression of the CFI only, from a register that no rule keeps, and
-// the first time in a child that was forked without libc's handlers.
+// whose frame can be found by an expression of the CFI only, from a register that no rule keeps, below
+// code without any CFI, and the first time in a child that was forked without libc's handlers.
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,10 +37,16 @@ static long used(volatile char *top) {
         if (now > most) most = now;                                \
     } while (0)
 
-static long handled, below;
+static long handled, below, generated;
+
+// After it, nothing that was found out about modules is taken for granted.
+static void unload(void) {
+    dlclose(dlopen(NULL, RTLD_NOW));
+}
 
 static void handle(int signal) {
     void *block;
+    unload();
     MEASURE(handled, block = allocate(signal));
     MEASURE(handled, release(block));
     MEASURE(handled, block = change(NULL, 5));
@@ -48,6 +56,7 @@ static void handle(int signal) {
 
 static void allocate_below(void) {
     void *block;
+    unload();
     MEASURE(below, block = allocate(77));
     MEASURE(below, block = change(block, 150));
     MEASURE(below, release(block));
@@ -74,6 +83,22 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 void call_by_expression(void (*function)(void));
 
+// push %rbp; mov %rsp, %rbp; mov %rdi, %rax; mov %rsi, %rdi; call *%rax; pop %rbp; ret
+static const unsigned char call[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0x89, 0xf8,
+                                     0x48, 0x89, 0xf7, 0xff, 0xd0, 0x5d, 0xc3};
+
+static void allocate_by_generated_code(void) {
+    void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *(*function)(void *(*)(size_t), size_t), *block;
+    memcpy(page, call, sizeof call);
+    memcpy(&function, &page, sizeof function);
+    mprotect(page, 4096, PROT_READ | PROT_EXEC);
+    unload();
+    MEASURE(generated, block = function(allocate, 33));
+    release(block);
+    munmap(page, 4096);
+}
+
 static long in_child(void) {
     long *most = mmap(0, sizeof *most, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int child = _Fork();
@@ -92,6 +117,7 @@ static long in_child(void) {
 static void *measure(void *argument) {
     long first = 0, steady = 0, moving = 0;
     void *block;
+    unload();
     MEASURE(first, block = allocate(10));
     release(block);
     for (int i = 0; i < 3000; i++) {
@@ -106,8 +132,10 @@ static void *measure(void *argument) {
         raise(SIGUSR1);
         call_by_expression(allocate_below);
     }
+    allocate_by_generated_code();
     long child = in_child();
-    printf("%ld %ld %ld %ld %ld %ld\n", first, steady, moving, handled, below, child);
+    printf("%ld %ld %ld %ld %ld ", first, steady, moving, handled, below);
+    printf("%ld %ld\n", generated, child);
     return argument;
 }
 

@@ -19,6 +19,28 @@
 
 enum { MOST_FRAMES = 400, FIRST_SIZE = 20000, MOST_WORDS = 1 << 20 };
 
+#ifdef REGISTER_FRAMES
+/* Without an .eh_frame_hdr libgcc does not find the frames of a module that does not register them;
+ * exceptions would not pass either. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+extern const char first_frame[] __attribute__((visibility("hidden")));
+void __register_frame(const void *);
+void __deregister_frame(const void *);
+#ifdef __cplusplus
+}
+#endif
+__attribute__((constructor(101))) static void register_frames(void)
+{
+    __register_frame(first_frame);
+}
+__attribute__((destructor(101))) static void deregister_frames(void)
+{
+    __deregister_frame(first_frame);
+}
+#endif
+
 struct seen {
     unsigned long words[MOST_WORDS];
     unsigned long length, blocks;

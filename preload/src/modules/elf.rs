@@ -301,18 +301,21 @@ fn gnu_hash(name: &CStr) -> u32 {
     name.to_bytes().iter().fold(5381, next)
 }
 
+/// The ELF header of a module, if its first mapping begins with it.
+pub(super) fn header(module: &Module) -> Option<&'static Elf64_Ehdr> {
+    // SAFETY: the first mapping of a module is readable and at least a page; it holds the ELF header
+    // if it begins with the magic.
+    let header = unsafe { &*(module.start as *const Elf64_Ehdr) };
+    (header.e_ident.first_chunk() == Some(b"\x7fELF")).then_some(header)
+}
+
 /// Program headers of a module whose first mapping begins with its ELF header.
-fn program_headers(module: &Module) -> Option<&'static [Elf64_Phdr]> {
-    let header = module.start as *const Elf64_Ehdr;
-    // SAFETY: the first mapping of a module is readable and at least a page; it holds the ELF
-    // header if it begins with the magic, and then the program headers are mapped too (the loader
-    // read them there).
+pub(super) fn program_headers(module: &Module) -> Option<&'static [Elf64_Phdr]> {
+    let header = header(module)?;
+    // SAFETY: with the ELF header the program headers are mapped too (the loader read them there).
     unsafe {
-        if (*header).e_ident.first_chunk() != Some(b"\x7fELF") {
-            return None;
-        }
-        let first = (header.cast::<u8>()).add((*header).e_phoff as usize).cast::<Elf64_Phdr>();
-        Some(slice::from_raw_parts(first, (*header).e_phnum as usize))
+        let first = (&raw const *header).cast::<u8>().add(header.e_phoff as usize);
+        Some(slice::from_raw_parts(first.cast(), header.e_phnum.into()))
     }
 }
 

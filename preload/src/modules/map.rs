@@ -101,6 +101,15 @@ pub(super) fn push_path<const N: usize>(start: usize, out: &mut Text<N>) -> bool
     })
 }
 
+/// As [`push_path`], without escapes.
+#[inline(never)]
+pub(super) fn push_raw_path<const N: usize>(start: usize, out: &mut Text<N>) -> bool {
+    find_mapping(c"/proc/self/maps", |line| {
+        let path = path_of_mapping(line, Some(start));
+        path.map(|path| out.push(path)).is_some()
+    })
+}
+
 /// Whether libmtr.so is mapped in a process. False where nobody can tell.
 #[cold]
 pub(crate) fn are_traced(pid: i32) -> bool {
@@ -127,11 +136,12 @@ pub(crate) fn are_traced(pid: i32) -> bool {
 /// Whether a line of a file like /proc/PID/maps is what one looks for.
 fn find_mapping(maps: &CStr, mut is_it: impl FnMut(&[u8]) -> bool) -> bool {
     let Some(mut line) = Scratch::<{ libc::PATH_MAX as usize + 128 }>::new() else { return false };
+    let Some(mut chunk) = Scratch::<4064>::new() else { return false };
+    let chunk = chunk.space();
     let Ok(fd) = sys::openat(maps, libc::O_RDONLY | libc::O_CLOEXEC, 0) else { return false };
-    let mut chunk = [0; 512];
     let mut found = false;
     'file: loop {
-        let len = match sys::read(fd, &mut chunk) {
+        let len = match sys::read(fd, chunk) {
             Ok(0) => break,
             Err(libc::EINTR) => continue,
             Err(_) => break,

@@ -11,10 +11,11 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::rule::{BITS, Rule};
+use super::unlisted;
 
 const INDEX_BITS: u32 = 14;
 /// PCs from here on are the kernel's, or those of a program that asked for 57-bit addresses.
-const PC_LIMIT: u64 = 1 << (INDEX_BITS + u64::BITS - BITS);
+pub(super) const PC_LIMIT: u64 = 1 << (INDEX_BITS + u64::BITS - BITS);
 
 static TABLE: [AtomicU64; 1 << INDEX_BITS] = [const { AtomicU64::new(0) }; 1 << INDEX_BITS];
 
@@ -77,14 +78,18 @@ impl Rules {
         let may_keep = self.epoch & ONGOING == 0 && pc < PC_LIMIT && rule != Rule::UNKNOWN;
         let key = mix(pc);
         if may_keep && let Some(entry) = entry_of(key) {
-            let filled = (key >> INDEX_BITS) << BITS | rule.bits();
-            // SeqCst: either this store comes before the table is emptied, or the new epoch is seen.
-            entry.store(filled, Ordering::SeqCst);
-            if EPOCH.load(Ordering::SeqCst) != self.epoch {
-                let _ = entry.compare_exchange(filled, 0, Ordering::SeqCst, Ordering::Relaxed);
-            }
+            keep(entry, (key >> INDEX_BITS) << BITS | rule.bits(), self.epoch);
         }
         rule
+    }
+}
+
+/// Fills an entry of a table that [`end_unload`] empties with what was found in an epoch.
+pub(super) fn keep(entry: &AtomicU64, filled: u64, epoch: u64) {
+    // SeqCst: either this store comes before the table is emptied, or the new epoch is seen.
+    entry.store(filled, Ordering::SeqCst);
+    if EPOCH.load(Ordering::SeqCst) != epoch {
+        let _ = entry.compare_exchange(filled, 0, Ordering::SeqCst, Ordering::Relaxed);
     }
 }
 
@@ -107,6 +112,7 @@ pub(crate) fn begin_unload() {
 /// To be called when modules may have been unloaded, as often as [`begin_unload`].
 pub(crate) fn end_unload() {
     TABLE.iter().for_each(|entry| entry.store(0, Ordering::SeqCst));
+    unlisted::forget();
     EPOCH.fetch_add(ONGOING, Ordering::SeqCst); // one more there was, one less going on
 }
 

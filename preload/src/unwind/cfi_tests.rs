@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::unwind::cursor::Cursor;
-use crate::unwind::eh_frame::{Cie, find_in, read_fde};
+use crate::unwind::eh_frame::{Cie, find_by_walking, find_in, read_fde};
 use crate::unwind::memory::Memory;
 use crate::unwind::rule::{Kind, Rule};
 use RegisterRule::*;
@@ -242,6 +242,27 @@ fn fdes_are_found_with_a_table_and_without() {
             }
         }
     }
+}
+
+#[test]
+fn functions_that_the_linker_left_out_are_passed_over() {
+    // Pointers are relative to where they stand, and the first FDE's is 0: it would begin there.
+    let mut bytes = vec![13, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b];
+    let mut fde = |start: i32| {
+        let at = bytes.len() as i32;
+        bytes.extend(13u32.to_le_bytes());
+        bytes.extend((at + 4).to_le_bytes());
+        bytes.extend(if start == 0 { 0 } else { start - (0x5000 + at + 8) }.to_le_bytes());
+        bytes.extend(0x1000u32.to_le_bytes());
+        bytes.push(0);
+        0x5000 + at as u64
+    };
+    fde(0);
+    let second = fde(0x4800);
+    let frames = Cursor::new(&bytes, 0x5000);
+    let find = |pc| find_by_walking(frames, pc, &|address| frames.at_address(address));
+    assert_eq!((find(0x5100), find(0x4800)), (Some(second), Some(second)));
+    assert_eq!((find(0x47ff), find(0x5800)), (None, None));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! function. `.eh_frame_hdr` holds a sorted table of the FDEs.
 
 use super::cursor::{Cursor, encoding};
+use super::unlisted;
 use crate::modules;
 
 /// What many FDEs share.
@@ -33,6 +34,14 @@ enum Record<'a> {
     Fde { cie_address: u64, content: Cursor<'a> },
 }
 
+/// What `.eh_frame_hdr` says of a PC.
+enum Listed {
+    /// Address of the only FDE that can cover it.
+    Fde(u64),
+    /// Nothing but the address of `.eh_frame`, or not even that: there is no table to search.
+    Start(Option<u64>),
+}
+
 /// The FDE that covers `pc`, from the module that is loaded there.
 ///
 /// The module stays loaded while the result is used: code of it is running, or (for a PC that was
@@ -40,26 +49,49 @@ enum Record<'a> {
 #[inline(never)]
 pub(super) fn find(pc: u64) -> Option<Fde<'static>> {
     let module = modules::find(pc as usize)?;
-    let header_address = module.eh_frame_hdr as u64;
-    if header_address == 0 {
-        return None;
+    let address = match listed(&module, pc)? {
+        Listed::Fde(address) => address,
+        Listed::Start(frames) => unlisted::address_of(&module, frames, pc)?,
+    };
+    fde_at(&module, address, pc)
+}
+
+/// Apart, as is [`fde_at`]: what they take of the stack is free again while a list is walked.
+#[inline(never)]
+fn listed(module: &modules::Module, pc: u64) -> Option<Listed> {
+    match module.eh_frame_hdr as u64 {
+        0 => Some(Listed::Start(None)),
+        header => find_in_header(cursor_at(module, header)?, pc),
     }
-    let header = cursor_at(&module, header_address)?;
-    find_in(header, pc, |address| cursor_at(&module, address))
+}
+
+#[inline(never)]
+fn fde_at(module: &modules::Module, address: u64, pc: u64) -> Option<Fde<'static>> {
+    let at = |address| cursor_at(module, address);
+    read_fde(at(address)?, pc, &at)
 }
 
 /// The readable segment of `module` that holds `address`, from there on.
-fn cursor_at(module: &modules::Module, address: u64) -> Option<Cursor<'static>> {
+pub(super) fn cursor_at(module: &modules::Module, address: u64) -> Option<Cursor<'static>> {
     let segment = modules::segment_at(module, address as usize)?;
     Cursor::new(segment, segment.as_ptr() as u64).at_address(address)
 }
 
 /// The FDE of `pc` by the `.eh_frame_hdr` at `header`. `at` finds the bytes at an address.
+#[cfg(test)]
 pub(super) fn find_in<'a>(
-    mut header: Cursor<'a>,
+    header: Cursor<'a>,
     pc: u64,
     at: impl Fn(u64) -> Option<Cursor<'a>>,
 ) -> Option<Fde<'a>> {
+    let address = match find_in_header(header, pc)? {
+        Listed::Fde(address) => address,
+        Listed::Start(frames) => find_by_walking(at(frames?)?, pc, &at)?,
+    };
+    read_fde(at(address)?, pc, &at)
+}
+
+fn find_in_header(mut header: Cursor<'_>, pc: u64) -> Option<Listed> {
     let data = header.next_address();
     let [version, frame_encoding, count_encoding, table_encoding] =
         [header.u8()?, header.u8()?, header.u8()?, header.u8()?];
@@ -71,10 +103,9 @@ pub(super) fn find_in<'a>(
         && let Some(width) = table_width(table_encoding)
     {
         let count = header.encoded_pointer(count_encoding, data)?;
-        let address = search(header, table_encoding, width, count, data, pc)?;
-        return read_fde(at(address)?, pc, &at);
+        return search(header, table_encoding, width, count, data, pc).map(Listed::Fde);
     }
-    find_by_walking(at(frames)?, pc, &at)
+    Some(Listed::Start(Some(frames)))
 }
 
 /// Bytes per pointer of a table that can be searched.
@@ -118,22 +149,34 @@ fn search(
     entry(low.checked_sub(1)?).map(|(_, fde)| fde)
 }
 
-/// For the files whose table is missing or cannot be searched.
-fn find_by_walking<'a>(
+/// Address of the FDE that covers `pc`, in the list that begins at `frames`.
+pub(super) fn find_by_walking<'a>(
     mut frames: Cursor<'a>,
     pc: u64,
     at: &impl Fn(u64) -> Option<Cursor<'a>>,
-) -> Option<Fde<'a>> {
-    while let Some(record) = read_record(&mut frames) {
-        if let Record::Fde { cie_address, content } = record {
-            // In place of the result: a copy of it would be on the stack while the search goes on.
-            let fde = read_fde_content(cie_address, content, pc, at);
-            if fde.is_some() {
-                return fde;
-            }
+) -> Option<u64> {
+    // Of the last CIE, which the next FDEs have too: its address and its pointer encoding.
+    let mut last = (0, encoding::OMITTED);
+    loop {
+        let address = frames.next_address();
+        let Record::Fde { cie_address, mut content } = read_record(&mut frames)? else { continue };
+        if last.0 != cie_address {
+            let cie = at(cie_address).and_then(read_cie);
+            last = (cie_address, cie.map_or(encoding::OMITTED, |cie| cie.pointer_encoding));
+        }
+        // A linker writes 0 for a function that it has left out.
+        let is_null = { content }.encoded_value(last.1) == Some(0);
+        let range = code_range(&mut content, last.1);
+        if !is_null && range.is_some_and(|(start, end)| (start..end).contains(&pc)) {
+            return Some(address);
         }
     }
-    None
+}
+
+/// The code that an FDE covers.
+fn code_range(content: &mut Cursor<'_>, pointer_encoding: u8) -> Option<(u64, u64)> {
+    let start = content.encoded_pointer(pointer_encoding, 0)?;
+    Some((start, start.wrapping_add(content.encoded_value(pointer_encoding)?)))
 }
 
 /// The record at `frames`, which moves behind it. `None` at the end of the list.
@@ -173,8 +216,7 @@ fn read_fde_content<'a>(
     at: &impl Fn(u64) -> Option<Cursor<'a>>,
 ) -> Option<Fde<'a>> {
     let cie = read_cie(at(cie_address)?)?;
-    let start = content.encoded_pointer(cie.pointer_encoding, 0)?;
-    let end = start.wrapping_add(content.encoded_value(cie.pointer_encoding)?);
+    let (start, end) = code_range(&mut content, cie.pointer_encoding)?;
     if pc < start || pc >= end {
         return None;
     }

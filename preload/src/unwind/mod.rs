@@ -17,6 +17,7 @@ mod cache; // PC -> rule
 mod cfi; // DW_CFA_*: a row of the table for a PC
 mod cursor; // bounded reading of a module's bytes
 mod eh_frame; // the FDE of a PC
+mod unlisted; // where no table says which
 mod expression; // DW_OP_*
 mod memory; // words of the stack
 mod rule; // a row in 31 bits

@@ -167,6 +167,14 @@ EXPORT size_t single_step(hook_t with) {
     return r;
 }
 
+#ifdef REGISTER_FRAMES
+// libgcc does not find them without a header.
+extern const char first_frame[] __attribute__((visibility("hidden")));
+void __register_frame(const void *), __deregister_frame(const void *);
+__attribute__((constructor(101))) static void register_frames(void) { __register_frame(first_frame); }
+__attribute__((destructor(101))) static void deregister_frames(void) { __deregister_frame(first_frame); }
+#endif
+
 static hook_t at_load;
 __attribute__((constructor)) static void constructor(void) {
     const char *text = getenv("MTR_TEST_HOOK");

@@ -20,6 +20,16 @@ extern "C" void *__wrap_malloc(size_t size) {
 }
 #define NOINLINE __attribute__((noinline, noclone))
 
+#ifdef REGISTER_FRAMES
+// libgcc does not find them without a header.
+extern "C" {
+extern const char first_frame[] __attribute__((visibility("hidden")));
+void __register_frame(const void *), __deregister_frame(const void *);
+}
+__attribute__((constructor(101))) static void register_frames() { __register_frame(first_frame); }
+__attribute__((destructor(101))) static void deregister_frames() { __deregister_frame(first_frame); }
+#endif
+
 struct Guard {
     std::string text;
     explicit Guard(int n) : text(100 + n, 'x') {}

@@ -106,6 +106,10 @@ const OPTIONS: &[&[&str]] = &[
     &["-O2", "-fstack-clash-protection", "-fstack-protector-all"],
 ];
 
+/// For code whose `.eh_frame` no header tells of. It registers that with libgcc by itself.
+const NO_HEADER: [&str; 3] =
+    ["-DREGISTER_FRAMES", "-Wl,--no-eh-frame-hdr", "-Wl,--defsym=first_frame=ADDR(.eh_frame)"];
+
 /// Options that clang knows.
 const CLANG_OPTIONS: &[&[&str]] = &[
     &["-O0"],
@@ -121,6 +125,14 @@ const CLANG_OPTIONS: &[&[&str]] = &[
 #[test]
 fn c_code_built_by_gcc_in_many_ways() {
     assert!(c_code("gcc", OPTIONS).is_none_or(|stacks| stacks > 10_000));
+}
+
+#[test]
+fn code_without_an_eh_frame_header() {
+    let options = ["-O0", "-O2"].map(|level| [&[level][..], &NO_HEADER].concat());
+    let options = options.each_ref().map(Vec::as_slice);
+    assert!(c_code("gcc", &options).is_none_or(|stacks| stacks > 4_000));
+    assert!(cpp_code("g++", &options).is_none_or(|stacks| stacks > 1_000));
 }
 
 #[test]
