@@ -206,3 +206,29 @@ fn stacks_of_the_test_programs_are_those_of_whole_walks() {
     println!("{sums:?}");
     assert!(sums.stacks > 10_000 && sums.processes == 6, "{sums:?}");
 }
+
+#[test]
+fn stacks_through_code_without_tables_are_those_of_whole_walks() {
+    const NO_HEADER: &str = "-Wl,--no-eh-frame-hdr";
+    const NO_CFI: [&str; 3] =
+        ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-omit-frame-pointer"];
+    let folder = Folder::new("verify-without-tables");
+    let mut sums = Verified::default();
+    let plugins = ["./first.so", "./second.so", "./first.so", "./second.so"];
+    for flags in [&["-O2", NO_HEADER][..], &[&["-O1"], &NO_CFI[..]].concat()] {
+        let plugin = [flags, &["-shared", "-fPIC", "-DPLUGIN"]].concat();
+        compile(&folder, "first.so", &program("chains.c"), &plugin);
+        // The other kind of module.
+        let plugin = ["-O1", NO_HEADER, "-shared", "-fPIC", "-DPLUGIN", "-DROOM=1000"];
+        compile(&folder, "second.so", &program("chains.c"), &plugin);
+        let flags = [flags, &["-ldl"]].concat();
+        let chains = compile(&folder, "chains", &program("chains.c"), &flags);
+        verifying(&folder, chains).args(&plugins).run().succeeded();
+        add_verified(&mut sums, &folder);
+    }
+    let generated = compile(&folder, "generated", &program("generated_code.c"), &["-O2"]);
+    verifying(&folder, generated).run().succeeded();
+    add_verified(&mut sums, &folder);
+    println!("{sums:?}");
+    assert!(sums.stacks > 4000 * 2 && sums.processes == 3, "{sums:?}");
+}

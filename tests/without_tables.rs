@@ -4,10 +4,11 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use support::*;
 
 const NO_HEADER: &str = "-Wl,--no-eh-frame-hdr";
+const NO_CFI: [&str; 2] = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
 
 /// A file, and an address as it states it.
 type Place = (PathBuf, u64);
@@ -85,7 +86,7 @@ impl Chains {
         for file in files {
             let of_it = |(of, address): &Place| (of == file).then_some(*address);
             let addresses: Vec<u64> = names.keys().filter_map(of_it).collect();
-            for (address, found) in addresses.iter().zip(addr2line(file, &addresses)) {
+            for (address, found) in addresses.iter().zip(addr2line(&with_debug(file), &addresses)) {
                 names.insert((file.clone(), *address), found.map(|location| location.function));
             }
         }
@@ -136,6 +137,23 @@ impl Chains {
     }
 }
 
+/// The file that has the debug information of `path`: a copy, where its sections were taken away.
+fn with_debug(path: &Path) -> PathBuf {
+    let copy = path.with_extension("debug");
+    if copy.exists() { copy } else { path.to_owned() }
+}
+
+/// Makes a file one without section headers, as some packers leave them.
+fn remove_section_headers(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    std::fs::rename(path, path.with_extension("debug")).unwrap();
+    bytes[40..48].fill(0); // e_shoff
+    bytes[60..64].fill(0); // e_shnum, e_shstrndx
+    std::fs::write(path, bytes).unwrap();
+    let mode = std::fs::metadata(path.with_extension("debug")).unwrap().permissions();
+    std::fs::set_permissions(path, mode).unwrap();
+}
+
 #[test]
 fn an_eh_frame_without_a_header_is_found() {
     for (compiler, flags) in [
@@ -162,6 +180,28 @@ fn one_module_without_a_header_does_not_matter_to_others() {
     Chains::build("no-header-plugin", "cc", &["-O2"], &flags).are_exact();
 }
 
+#[test]
+fn frame_pointers_lead_through_modules_without_cfi() {
+    for level in ["-O0", "-O1", "-O2"] {
+        let flags = [&[level, "-fno-omit-frame-pointer"][..], &NO_CFI].concat();
+        Chains::build("no-cfi", "cc", &flags, &flags).are_exact();
+        Chains::build("no-cfi-plugin", "cc", &["-O2"], &flags).are_exact();
+        Chains::build("no-cfi-program", "cc", &flags, &["-O2"]).are_exact();
+    }
+    let no_cfi = [&["-O1", "-fno-omit-frame-pointer"][..], &NO_CFI].concat();
+    Chains::build("no-header-no-cfi", "cc", &["-O2", NO_HEADER], &no_cfi).are_exact();
+}
+
+#[test]
+fn without_section_headers_frame_pointers_are_left() {
+    let flags = ["-O1", "-fno-omit-frame-pointer", NO_HEADER];
+    let chains = Chains::build("no-sections", "cc", &flags, &flags);
+    for path in [&chains.program, &chains.plugins[0], &chains.plugins[1]] {
+        remove_section_headers(path);
+    }
+    chains.are_exact();
+}
+
 /// The program's path names another file by the time that it is looked into, or none.
 #[test]
 fn a_program_that_was_replaced_is_read_all_the_same() {
@@ -177,5 +217,54 @@ fn a_program_that_was_replaced_is_read_all_the_same() {
         let event = trace.events.iter().find(of_it).unwrap();
         let stack = trace.stack_of(event);
         assert!(!stack.is_ended && stack.frames.len() > 4, "{what}: {stack:x?}");
+    }
+}
+
+#[test]
+fn one_frame_of_generated_code_is_passed_by_its_frame_pointer() {
+    let folder = Folder::new("generated-code");
+    for flags in [&["-O0"][..], &["-O2"], &["-O2", "-fno-omit-frame-pointer"]] {
+        let program = compile(&folder, "generated", &program("generated_code.c"), flags);
+        let run = Traced::compact(&folder, &program).run().succeeded();
+        let trace = run.trace();
+        trace.is_finished();
+        let hex = |line: &str| u64::from_str_radix(line.trim_start_matches("0x"), 16).unwrap();
+        let printed: Vec<u64> = run.stdout().lines().map(hex).collect();
+        let [outside, inside, innermost] = printed[..] else { panic!("{printed:?}") };
+        let own = trace.modules().find(|module| module.path == program).unwrap();
+        let is_own = |address: &u64| (own.start..own.end).contains(address);
+        let mut seen = [0; 3];
+        for event in trace.events.iter().filter(|event| event.kind == Kind::Alloc) {
+            let size = event.info.unwrap().size;
+            let stack = trace.stack_of(event);
+            let frames = &stack.frames[..];
+            let is_right = match size {
+                20_001 => frames[0] == outside && is_own(&frames[1]) && !stack.is_ended,
+                20_002 => {
+                    frames[0] == inside
+                        && is_own(&frames[1])
+                        && frames[2] == outside
+                        && is_own(&frames[3])
+                        && !stack.is_ended
+                }
+                // One step out of such code, to code that is described, and no other.
+                20_003 => frames == [innermost] && stack.is_ended,
+                _ => continue,
+            };
+            assert!(is_right, "{size}: {stack:x?}, {printed:x?}");
+            assert!(stack.is_ended || frames.last().is_some_and(is_own), "{stack:x?}");
+            seen[size as usize - 20_001] += 1;
+        }
+        assert_eq!(seen, [100; 3]);
+        // A log names the innermost caller.
+        let run = Traced::new(&folder, &program).run().succeeded();
+        let printed: Vec<u64> = run.stdout().lines().map(hex).collect();
+        let text = std::fs::read_to_string(&run.path).unwrap();
+        for (caller, size) in [(0, 20_001), (1, 20_002), (2, 20_003)] {
+            let place = format!("@ [{:#x}] +", printed[caller]);
+            let is_it =
+                |line: &&str| line.starts_with(&place) && line.ends_with(&format!(" {size:#x}"));
+            assert_eq!(text.lines().filter(is_it).count(), 100, "{size}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::global::Scratch;
 use crate::sites::{Buffer, MAX_TEXT};
 use crate::{config, log};
 
-pub(crate) use elf::{LinkMap, segment_at};
+pub(crate) use elf::{LinkMap, code_before, segment_at};
 pub(crate) use map::{are_traced, is_known, start, sweep};
 pub(crate) use scope::{
     defines, export_before_us, export_of_module_at, is_cpp_runtime, is_own, next_export, others,

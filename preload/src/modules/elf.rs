@@ -344,6 +344,23 @@ pub(crate) fn segment_at(module: &Module, address: usize) -> Option<&'static [u8
     })
 }
 
+/// The bytes before an address of a module's code: of the file's, not of what a program has made.
+pub(crate) fn code_before<const N: usize>(module: &Module, address: usize) -> Option<[u8; N]> {
+    // SAFETY: the module is loaded.
+    let bias = unsafe { (*module.link_map).bias };
+    let start = address.checked_sub(N)?;
+    let is_in = |segment: &Elf64_Phdr| {
+        let offset = start.wrapping_sub(bias.wrapping_add(segment.p_vaddr as usize)) as u64;
+        segment.p_type == libc::PT_LOAD
+            && segment.p_flags & (libc::PF_R | libc::PF_X) == libc::PF_R | libc::PF_X
+            && offset.checked_add(N as u64).is_some_and(|end| end <= segment.p_filesz)
+    };
+    // SAFETY: the loader has mapped the segment, readable, for as long as the module is loaded.
+    // Volatile, because a program may change its own code.
+    let code = || unsafe { (start as *const [u8; N]).read_volatile() };
+    program_headers(module)?.iter().any(is_in).then(code)
+}
+
 /// Build ID from the notes of a module whose first mapping begins with its ELF header.
 pub(super) fn build_id(module: &Module) -> Option<&'static [u8]> {
     // SAFETY: the module is loaded.

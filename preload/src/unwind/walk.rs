@@ -1,10 +1,11 @@
 //! The call stack, frame by frame from the innermost.
 
+mod guess; // without CFI
+
 use core::ops::ControlFlow;
 
-use super::bounds::{Stack, stack_end};
+use super::bounds::Stack;
 use super::cache::Rules;
-use super::eh_frame;
 use super::memory::Memory;
 use super::rule::{Kind, Rule};
 use super::step::{Outcome, Problem, Registers, Room, Scope};
@@ -346,37 +347,6 @@ impl<'a> Walker<'a> {
         }
         (self.at.pc, self.at.rsp, self.at.rbp) = (pc, rsp, rbp);
         self.at.is_interrupted = true;
-        Ok(())
-    }
-
-    /// A frame without CFI: code made at run time often keeps a frame pointer. Believed only if it
-    /// leads further out on a stack whose end is known (a new coroutine's rbp can be that of its
-    /// creator), to code that has CFI.
-    #[inline(never)]
-    fn guess(&mut self) -> Result<(), End> {
-        // Nothing is called before the first instruction of a function: who set up this stack (a
-        // coroutine's) made its first function return there.
-        if eh_frame::find(self.at.pc).is_some_and(|fde| fde.start == self.at.pc) {
-            return Err(End::Root);
-        }
-        // The loader's first code has no CFI. It aligns rsp.
-        let end = stack_end() & !15;
-        if self.at.rsp >= end && self.at.memory.is_bounded() && self.at.memory.high() > end {
-            return Err(End::Root);
-        }
-        let none = End::Truncated(Cut::NoCfi);
-        let is_inside = self.at.memory.is_bounded() && self.at.memory.holds(self.at.rbp);
-        if self.at.rbp < self.at.rsp || !is_inside {
-            return Err(none);
-        }
-        let rbp = self.at.memory.word(self.at.rbp).ok_or(none)?;
-        let pc = self.at.memory.word(self.at.rbp.wrapping_add(8)).ok_or(none)?;
-        if pc == 0 || self.rules.get(pc.wrapping_sub(1)) == Rule::UNKNOWN {
-            return Err(none);
-        }
-        self.move_to(pc, self.at.rbp.wrapping_add(16), rbp)?;
-        self.room.full.set_to_frame(self.at.pc, self.at.rsp, self.at.rbp);
-        self.set_checkpoint();
         Ok(())
     }
 }
