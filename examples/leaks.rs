@@ -1,7 +1,8 @@
-//! Leaks of Rust: a leaked box, a forgotten vector, a cycle of reference counts.
+//! Leaks of Rust: a leaked box, a forgotten vector and map, a cycle of reference counts.
 //!
 //!     rustc -g -o leaks-rs examples/leaks.rs
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::rc::Rc;
 
@@ -21,6 +22,11 @@ fn forget_vector() -> usize {
     capacity
 }
 
+fn forget_map() {
+    let names: HashMap<u64, u64> = HashMap::with_capacity(100); // 2,192 bytes
+    std::mem::forget(black_box(names));
+}
+
 fn leak_cycle() -> u8 {
     let first = Rc::new(Node { next: RefCell::new(None), payload: [1; 300] });
     let second = Rc::new(Node { next: RefCell::new(Some(first.clone())), payload: [2; 300] });
@@ -31,6 +37,7 @@ fn leak_cycle() -> u8 {
 fn main() {
     black_box(leak_box());
     black_box(forget_vector());
+    forget_map();
     black_box(leak_cycle());
     drop(black_box(vec![0u8; 5000])); // this one is freed
 }

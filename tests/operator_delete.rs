@@ -163,6 +163,7 @@ fn the_rust_example_leaks_what_its_comments_say() {
     log.is_in_order();
     assert_eq!(log.allocated_and_freed(4096), (1, 0), "Box::leak");
     assert_eq!(log.allocated_and_freed(8000), (1, 0), "mem::forget");
+    assert_eq!(log.allocated_and_freed(2192), (1, 0), "the map");
     assert_eq!(log.allocated_and_freed(336), (2, 0), "the cycle");
     assert_eq!(log.allocated_and_freed(5000), (1, 1));
     mtr_report([&run.path]).without_faults();

@@ -187,5 +187,47 @@ fn what_rust_s_library_allocates_is_the_program_s() {
         assert!(boxed.iter().any(|l| l.contains("leaks::main at ")), "{boxed:?}");
         let cleared = stack_of(&text, "5,000 bytes");
         assert!(cleared[0].contains(&line("vec![0u8; 5000]")), "{cleared:?}");
+        let map = stack_of(&text, "2,192 bytes");
+        assert!(map[0].contains(&line("HashMap::with_capacity(100)")), "{map:?}");
+    }
+}
+
+#[test]
+fn what_rust_s_collections_and_backtraces_allocate_is_the_program_s() {
+    let folder = Folder::new("collections");
+    let source = program("collections.rs");
+    const FUNCTIONS: [&str; 7] = [
+        "leak_hash_map",
+        "leak_reserved_map",
+        "leak_hash_set",
+        "leak_btree_map",
+        "leak_string",
+        "leak_rc",
+        "leak_backtrace",
+    ];
+    for level in ["-Copt-level=0", "-Copt-level=2"] {
+        for information in ["-Cdebuginfo=2", "-Cdebuginfo=0"] {
+            let flags = [level, information];
+            let program = compile(&folder, "collections", &source, &flags);
+            let run = Traced::compact(&folder, &program).run().succeeded();
+            let report = mtr_report(["--top".as_ref(), "1000".as_ref(), run.path.as_os_str()]);
+            let text = report.without_faults().text;
+            // Each function has a site of its own, and nobody else but what runs before main.
+            let lines: Vec<&str> = text.lines().collect();
+            let is_amount =
+                |line: &str| line.starts_with("  ") && line.as_bytes()[2].is_ascii_digit();
+            let below = lines.windows(2).filter(|pair| is_amount(pair[0])).map(|pair| pair[1]);
+            let sites: Vec<&str> = below.map(|line| line.split(" at ").next().unwrap()).collect();
+            for name in FUNCTIONS {
+                let own = format!("    collections::{name}");
+                assert!(sites.contains(&&*own), "{flags:?}: no site in {name}: {sites:#?}\n{text}");
+            }
+            for name in ["hashbrown", "gimli", "addr2line", "miniz_oxide"] {
+                assert!(
+                    !sites.iter().any(|site| site.contains(name)),
+                    "{flags:?}: a site of {name}: {sites:#?}"
+                );
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ pub use crate::read::{Link, SiteId, StackId, StackNode};
 pub use crate::replay::{AllocatedBy, FaultKind, Inside, Totals};
 pub use crate::symbolize::{Certainty, Frame, Place};
 pub use mtr_format::compact::op::FreeKind;
-pub use runtime::{is_cpp_runtime, is_operator_new, is_runtime_module};
+pub use runtime::{Owner, is_cpp_runtime, is_operator_new, is_runtime_module};
 pub use stacks::{Call, StackFrame, Stacks, Step};
 
 /// What one trace says of one process.
@@ -139,7 +139,11 @@ impl Location {
     /// the innermost one.
     pub fn frame(&self) -> Option<&Frame> {
         let Place { frames, module, .. } = &self.place;
-        let is_own = |frame: &&Frame| !runtime::is_runtime(module.as_deref(), Some(frame));
+        let is_own = |frame: &&Frame| match runtime::owner(module.as_deref(), Some(frame)) {
+            Owner::Program => true,
+            Owner::Runtime => false,
+            Owner::Backtrace => !frames.iter().any(runtime::makes_backtrace),
+        };
         frames.iter().find(is_own).or(frames.first())
     }
 

@@ -26,8 +26,10 @@ const MODULES: [&str; 16] = [
 ];
 
 /// Parts of the path of a source file of a runtime.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "/rustc/",
+    // The crates that Rust's std is built with, in rustup's std.
+    "/rust/deps/",
     "/rustlib/src/rust/library/",
     "/library/core/src/",
     "/library/alloc/src/",
@@ -37,22 +39,64 @@ const FOLDERS: [&str; 8] = [
     "/libcxx/",
 ];
 
-/// Whether a frame is code of a language's runtime: its module, its source file or, without one,
-/// its function says so.
-pub(super) fn is_runtime(module: Option<&Path>, frame: Option<&Frame>) -> bool {
+/// Whose code a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The program's, or a library's of its own choice.
+    Program,
+    /// A language's runtime.
+    Runtime,
+    /// A crate that Rust's std makes backtraces with, if one is being made ([`makes_backtrace`]); else
+    /// the program uses it itself.
+    Backtrace,
+}
+
+/// Whose code a frame is: its module, its source file or, without one, its function says so.
+pub(super) fn owner(module: Option<&Path>, frame: Option<&Frame>) -> Owner {
+    let is_runtime = |is| if is { Owner::Runtime } else { Owner::Program };
     if module.is_some_and(is_runtime_module) {
-        return true;
+        return Owner::Runtime;
     }
-    let Some(frame) = frame else { return false };
+    let Some(frame) = frame else { return Owner::Program };
     let function = frame.function.as_deref().unwrap_or_default();
     match &frame.file {
-        _ if is_operator_new(function) => true,
+        _ if is_operator_new(function) => Owner::Runtime,
         Some(file) => {
             let file = file.to_string_lossy();
-            FOLDERS.iter().any(|folder| file.contains(folder))
+            is_runtime(FOLDERS.iter().any(|folder| file.contains(folder)) || is_vendored(&file))
         }
-        None => is_runtime_function(function),
+        None if is_function_of(function, &is_runtime_path) => Owner::Runtime,
+        None if is_function_of(function, &is_path_of_backtraces) => Owner::Backtrace,
+        None => Owner::Program,
     }
+}
+
+/// Whether std makes a backtrace inside of this frame.
+pub(super) fn makes_backtrace(frame: &Frame) -> bool {
+    const FRONTS: [&str; 6] = [
+        "std::backtrace::",
+        "<std::backtrace::",
+        "std::backtrace_rs::",
+        "<std::backtrace_rs::",
+        "std::sys::backtrace::",
+        "<std::sys::backtrace::",
+    ];
+    let function = frame.function.as_deref().unwrap_or_default();
+    // What begins and ends the part of a stack that is shown: all of a program is inside of it.
+    let is_mark = function.contains("_short_backtrace");
+    !is_mark && FRONTS.iter().any(|front| function.starts_with(front))
+}
+
+/// Whether a source file is that of a crate in a distribution's copy of rustc:
+/// `/usr/src/rustc-1.63.0/vendor/hashbrown/src/raw/mod.rs`.
+fn is_vendored(file: &str) -> bool {
+    file.match_indices("/rustc-").any(|(at, mark)| {
+        let (folder, rest) = file[at + mark.len()..].split_once('/').unwrap_or_default();
+        let is_version = folder.starts_with(|c: char| c.is_ascii_digit())
+            || folder.starts_with("beta")
+            || folder.starts_with("nightly");
+        is_version && rest.starts_with("vendor/")
+    })
 }
 
 /// Whether this is a form of `operator new`, be it the program's own: who called it allocates.
@@ -82,28 +126,55 @@ pub fn is_runtime_module(path: &Path) -> bool {
         || stem.strip_prefix("libstd-").is_some_and(|hash| hash.len() == 16)
 }
 
+/// Whether a path is one of a runtime.
+type IsRuntimePath<'a> = &'a dyn Fn(&str) -> bool;
+
 /// Whether a function of which the source is not known is a runtime's.
-fn is_runtime_function(function: &str) -> bool {
+fn is_function_of(function: &str, is_runtime_path: IsRuntimePath<'_>) -> bool {
     const WHOLE: [&str; 3] = ["_start", "__libc_csu_init", "_init"];
     const FRONTS: [&str; 5] = ["__rust_", "__rustc::", "__rdl_", "__rg_", "rust_begin_unwind"];
     if WHOLE.contains(&function) || FRONTS.iter().any(|front| function.starts_with(front)) {
         return true;
     }
     match function.strip_prefix('<') {
-        Some(rest) => is_runtime_impl(rest),
+        Some(rest) => is_impl_of(rest, is_runtime_path),
         None => is_runtime_path(name_of(function)),
     }
 }
 
-/// A path in the namespace or crate of a runtime.
+/// A path in the namespace or crate of a runtime. Rust's HashMap is hashbrown's in a coat that is
+/// inlined: without a source, nothing tells the one from the other.
 fn is_runtime_path(path: &str) -> bool {
-    const NAMESPACES: [&str; 5] = ["std::", "core::", "alloc::", "__gnu_cxx::", "__cxxabiv1::"];
+    const NAMESPACES: [&str; 8] = [
+        "std::",
+        "core::",
+        "alloc::",
+        "hashbrown::",
+        "std_detect::",
+        "panic_unwind::",
+        "__gnu_cxx::",
+        "__cxxabiv1::",
+    ];
     NAMESPACES.iter().any(|namespace| path.starts_with(namespace))
+}
+
+/// The same, or one in a crate that std reads debug information with.
+fn is_path_of_backtraces(path: &str) -> bool {
+    const CRATES: [&str; 7] = [
+        "gimli::",
+        "addr2line::",
+        "object::",
+        "miniz_oxide::",
+        "memchr::",
+        "rustc_demangle::",
+        "adler2::",
+    ];
+    is_runtime_path(path) || CRATES.iter().any(|name| path.starts_with(name))
 }
 
 /// Rust's `<TYPE as TRAIT>::f` and `<TYPE>::f`, without the first bracket. It is the program's own
 /// code as soon as the type or the trait is.
-fn is_runtime_impl(rest: &str) -> bool {
+fn is_impl_of(rest: &str, is_runtime_path: IsRuntimePath<'_>) -> bool {
     let end = closing(rest);
     let inner = rest.get(..end).unwrap_or(rest);
     let (subject, of) = match split_as(inner) {
@@ -180,6 +251,10 @@ mod tests {
         Frame { function: Some(name.into()), ..Frame::default() }
     }
 
+    fn is_runtime(module: Option<&Path>, frame: Option<&Frame>) -> bool {
+        owner(module, frame) == Owner::Runtime
+    }
+
     fn is_runtime_name(name: &str) -> bool {
         is_runtime(Some(Path::new("/home/ann/t")), Some(&function(name)))
     }
@@ -211,11 +286,41 @@ mod tests {
             at("push<int>", "/rustc/59807616e1/library/alloc/src/vec/mod.rs"),
             at("push_back", "/usr/include/c++/12/bits/stl_vector.h"),
             at("x", "/usr/src/rustc-1.63.0/library/core/src/iter/mod.rs"),
+            at("do_alloc", "/rust/deps/hashbrown-0.16.1/src/raw/alloc.rs"),
+            at("do_alloc", "/usr/src/rustc-1.63.0/vendor/hashbrown/src/raw/alloc.rs"),
+            at("do_alloc", "/build/rustc-nightly-src/vendor/hashbrown-0.15.2/src/raw/alloc.rs"),
             at("operator new(unsigned long)", "/home/ann/new.cpp"),
         ];
         assert!(runtime.iter().all(|frame| is_runtime(None, Some(frame))));
-        let own = at("std::hash<Key>::operator()(Key const&) const", "/home/ann/key.cpp");
-        assert!(!is_runtime(None, Some(&own)));
+        let own = [
+            at("std::hash<Key>::operator()(Key const&) const", "/home/ann/key.cpp"),
+            at(
+                "hashbrown::map::make",
+                "/home/ann/.cargo/registry/src/x/hashbrown-0.15.2/src/map.rs",
+            ),
+            at("gimli::read::x", "/home/ann/.cargo/registry/src/x/gimli-0.32.3/src/read/mod.rs"),
+            at("f", "/home/ann/rustc-plugin/vendor/f/src/lib.rs"),
+        ];
+        assert!(own.iter().all(|frame| owner(None, Some(frame)) == Owner::Program));
+    }
+
+    #[test]
+    fn std_makes_backtraces_with_crates_that_a_program_may_use_itself() {
+        let of = |name: &str| owner(None, Some(&function(name)));
+        for name in [
+            "<gimli::read::abbrev::Abbreviations>::insert",
+            "addr2line::line::path_push",
+            "<&mut object::read::elf::File as core::clone::Clone>::clone",
+        ] {
+            assert_eq!(of(name), Owner::Backtrace, "{name}");
+        }
+        assert_eq!(of("objects::gimli::read"), Owner::Program);
+        let makes = |name: &str| makes_backtrace(&function(name));
+        assert!(makes("std::backtrace_rs::symbolize::gimli::resolve"));
+        assert!(makes("<std::backtrace::Backtrace as core::fmt::Display>::fmt"));
+        assert!(makes("<std::sys::backtrace::BacktraceLock>::print"));
+        assert!(!makes("std::sys::backtrace::__rust_begin_short_backtrace::<fn(), ()>"));
+        assert!(!makes("app::backtrace::make"));
     }
 
     #[test]
@@ -232,6 +337,7 @@ mod tests {
             "<[T] as alloc::borrow::ToOwned>::to_owned",
             "<&mut core::iter::Map<app::I, F> as core::iter::Iterator>::next",
             "<alloc::vec::Vec<app::Item>>::push",
+            "<hashbrown::raw::RawTable<(app::Key, u32)>>::reserve_rehash",
         ] {
             assert!(is_runtime_name(name), "{name}");
         }

@@ -1,6 +1,6 @@
 //! Call stacks: which calls they are made of, and which frame names the allocation site.
 
-use super::runtime::is_runtime;
+use super::runtime::{Owner, makes_backtrace, owner};
 use super::{Frame, Link, Place, SiteId, StackId, StackNode};
 
 /// A call, and what to call it where nothing is known of it.
@@ -10,19 +10,19 @@ pub struct Call {
     pub place: Place,
     /// The place as the trace states it: `object+0xaddr`.
     pub stated: String,
-    /// For each frame whether it belongs to a runtime; one answer for a call without frames.
-    pub is_runtime: Vec<bool>,
+    /// Whose code each frame is; one answer for a call without frames.
+    pub owners: Vec<Owner>,
 }
 
 impl Call {
     /// A call with this place.
     pub fn new(place: Place, stated: String) -> Call {
         let module = place.module.as_deref();
-        let is_runtime = match &place.frames[..] {
-            [] => vec![is_runtime(module, None)],
-            frames => frames.iter().map(|frame| is_runtime(module, Some(frame))).collect(),
+        let owners = match &place.frames[..] {
+            [] => vec![owner(module, None)],
+            frames => frames.iter().map(|frame| owner(module, Some(frame))).collect(),
         };
-        Call { place, stated, is_runtime }
+        Call { place, stated, owners }
     }
 }
 
@@ -68,8 +68,9 @@ impl Stacks {
     pub fn steps(&self, stack: StackId) -> impl Iterator<Item = Step<'_>> {
         // A function `main` made by rustc, which has no source.
         let mut is_in_lang_start = false;
-        let next = |node: &&StackNode| self.nodes.get(node.parent? as usize);
-        std::iter::successors(self.nodes.get(stack as usize), next).flat_map(move |node| {
+        // Looked for when a frame asks.
+        let mut backtrace = None;
+        self.nodes_of(stack).enumerate().flat_map(move |(depth, node)| {
             let (mark, call_id) = match node.link {
                 Link::Call(id) => (None, id),
                 Link::Cut => (Some(Step::Cut), 0),
@@ -82,15 +83,44 @@ impl Stacks {
             if let Some(call) = call {
                 is_in_lang_start = call.place.frames.iter().any(is_lang_start);
             }
+            let asks = call.is_some_and(|call| call.owners.contains(&Owner::Backtrace));
+            let is_in_backtrace = asks
+                && backtrace
+                    .get_or_insert_with(|| self.backtrace(stack))
+                    .is_some_and(|outermost| depth <= outermost);
             let frames = (0..count).filter_map(move |index| {
                 let call = call?;
                 let frame = call.place.frames.get(index);
                 let is_shim = was_in_lang_start && frame.is_some_and(is_bare_main);
-                let is_runtime = is_shim || call.is_runtime.get(index).is_some_and(|is| *is);
+                let is_runtime = is_shim
+                    || call.owners.get(index).is_some_and(|owner| match owner {
+                        Owner::Program => false,
+                        Owner::Runtime => true,
+                        Owner::Backtrace => is_in_backtrace,
+                    });
                 Some(Step::Frame(StackFrame { call, call_id, index, frame, is_runtime }))
             });
             mark.into_iter().chain(frames)
         })
+    }
+
+    /// The nodes of a stack, innermost first.
+    fn nodes_of(&self, stack: StackId) -> impl Iterator<Item = &StackNode> {
+        let next = |node: &&StackNode| self.nodes.get(node.parent? as usize);
+        std::iter::successors(self.nodes.get(stack as usize), next)
+    }
+
+    /// At which depth of a stack the outermost frame is inside of which std makes a backtrace.
+    fn backtrace(&self, stack: StackId) -> Option<usize> {
+        let makes = |node: &StackNode| match node.link {
+            Link::Call(id) => self
+                .calls
+                .get(id as usize)
+                .is_some_and(|call| call.place.frames.iter().any(makes_backtrace)),
+            _ => false,
+        };
+        let nodes = self.nodes_of(stack).enumerate().filter(|(_, node)| makes(node));
+        nodes.map(|(depth, _)| depth).last()
     }
 
     /// The frame that names the allocation site: the innermost one that does not belong to a
