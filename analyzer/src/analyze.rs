@@ -17,6 +17,7 @@ mod mismatches; // blocks freed by the wrong function
 mod notes; // what the reader of the report has to know
 mod places; // what became of call sites and call stacks
 mod sites; // call stacks -> allocation sites
+mod suppressions; // what runtimes keep until exit by design
 
 /// Reads, replays and symbolizes the trace at `trace`. `programs` are ELF files that may be those
 /// of the traced process.
@@ -77,6 +78,8 @@ fn profile(
     let mut notes = notes::of(log, &outcome, &verdict, blind, ending, status);
     notes.extend(resolved.notes);
     let damage = &log.damage;
+    let mut sites = sites::grouped(&outcome, &places);
+    let suppressed = suppressions::mark(&mut sites, &places);
     Profile {
         trace: trace.to_path_buf(),
         program: log.header.program.clone().or_else(|| programs.first().cloned()),
@@ -89,7 +92,8 @@ fn profile(
         totals: outcome.totals,
         peak: Amount { bytes: outcome.peak.bytes, blocks: outcome.peak.blocks },
         peak_time: outcome.peak.time,
-        sites: sites::grouped(&outcome, &places),
+        suppressed,
+        sites,
         stacks: places.stacks,
         faults: verdict.faults,
         notes,

@@ -10,7 +10,7 @@ pub use crate::read::{Link, SiteId, StackId, StackNode};
 pub use crate::replay::{AllocatedBy, FaultKind, Inside, Totals};
 pub use crate::symbolize::{Certainty, Frame, Place};
 pub use mtr_format::compact::op::FreeKind;
-pub use runtime::{Owner, is_cpp_runtime, is_operator_new, is_runtime_module};
+pub use runtime::{Owner, is_cpp_runtime, is_module, is_operator_new, is_runtime_module, name_of};
 pub use stacks::{Call, StackFrame, Stacks, Step};
 
 /// What one trace says of one process.
@@ -34,6 +34,8 @@ pub struct Profile {
     pub records: u64,
     /// Counts over the whole trace.
     pub totals: Totals,
+    /// Live at the end and no finding: what runtimes keep until exit by design.
+    pub suppressed: Amount,
     /// Live at the first moment at which live bytes were largest.
     pub peak: Amount,
     /// Nanoseconds from the start of the trace to the peak, where it has samples of the time.
@@ -118,6 +120,8 @@ pub struct SiteStack {
     pub peak: Amount,
     /// Live at the end.
     pub live: Amount,
+    /// What is live is no finding: see [`Profile::suppressed`].
+    pub is_suppressed: bool,
 }
 
 /// See [`Location::key`].

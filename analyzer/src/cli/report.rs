@@ -28,7 +28,10 @@ pub struct ReportOptions {
     /// Show at most N frames of a call stack, those of runtimes (libc, STL ...) not counted
     #[arg(long, value_name = "N", default_value_t = 5, env = "MTR_REPORT_DEPTH")]
     pub depth: usize,
-    /// Exit with N when there are blocks in use at exit or faults
+    /// List what is suppressed, too: blocks that libc and libstdc++ keep until exit by design
+    #[arg(long, env = "MTR_SHOW_SUPPRESSED")]
+    pub show_suppressed: bool,
+    /// Exit with N when there are faults, or blocks in use at exit that are not suppressed
     #[arg(long, value_name = "N", env = "MTR_ERROR_EXITCODE")]
     pub error_exitcode: Option<u8>,
 }
@@ -69,7 +72,14 @@ impl ReportOptions {
             Group::Stack => text::GroupBy::Stack,
         };
         let folder = std::env::current_dir().ok();
-        text::Options { top: self.top, sort, group_by, depth: self.depth, folder }
+        text::Options {
+            top: self.top,
+            sort,
+            group_by,
+            depth: self.depth,
+            shows_suppressed: self.show_suppressed,
+            folder,
+        }
     }
 }
 
@@ -130,7 +140,7 @@ fn log_of(tail: &Path) -> Option<PathBuf> {
 /// What came of reporting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Blocks in use at exit or faults.
+    /// Faults, or blocks in use at exit that are not suppressed.
     pub findings: bool,
     /// Something is missing from a trace.
     pub incomplete: bool,
@@ -140,7 +150,8 @@ impl Found {
     /// What one profile says.
     pub fn of(profile: &Profile) -> Found {
         Found {
-            findings: profile.totals.live_blocks > 0 || !profile.faults.is_empty(),
+            findings: profile.totals.live_blocks > profile.suppressed.blocks
+                || !profile.faults.is_empty(),
             incomplete: profile.incomplete,
         }
     }

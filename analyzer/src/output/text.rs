@@ -1,14 +1,17 @@
 //! The report for a terminal of 80 columns.
 
+mod entries; // what the list of allocations has entries for
 mod faults; // what was done wrongly
 mod place; // a place and the call stack that led to it
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use entries::{Entry, entries};
+
 use super::number::{counted, thousands};
 use super::processes;
-use crate::profile::{Amount, Ending, Profile, Site, SiteStack, StackId};
+use crate::profile::{Amount, Ending, Profile};
 
 /// By what the allocation sites are ordered, largest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,13 +48,22 @@ pub struct Options {
     pub group_by: GroupBy,
     /// Most frames shown of a call stack, those of runtimes not counted. Default: 5.
     pub depth: usize,
+    /// What is suppressed is listed, too. Default: no.
+    pub shows_suppressed: bool,
     /// Paths below this folder are shown relative to it. Default: none.
     pub folder: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { top: 10, sort: Sort::Live, group_by: GroupBy::Site, depth: 5, folder: None }
+        Options {
+            top: 10,
+            sort: Sort::Live,
+            group_by: GroupBy::Site,
+            depth: 5,
+            shows_suppressed: false,
+            folder: None,
+        }
     }
 }
 
@@ -108,6 +120,13 @@ fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
         thousands(totals.live_bytes),
         thousands(totals.live_blocks)
     )?;
+    if profile.suppressed.blocks > 0 {
+        writeln!(
+            out,
+            "suppressed: {} that libc and libstdc++ keep until exit by design",
+            held_in(profile.suppressed)
+        )?;
+    }
     writeln!(
         out,
         "total heap usage: {} allocs, {} frees, {} bytes allocated",
@@ -126,59 +145,6 @@ fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// A line of the list of allocations.
-struct Entry<'a> {
-    amount: Amount,
-    site: &'a Site,
-    /// The call stack that is shown.
-    stack: Option<StackId>,
-    /// Others that lead to the site, and what they hold.
-    others: (u64, Amount),
-}
-
-/// What is listed, largest first.
-fn entries<'a>(profile: &'a Profile, options: &Options) -> Vec<Entry<'a>> {
-    let pick = |allocated: Amount, peak: Amount, live: Amount| match options.sort {
-        Sort::Live => live,
-        Sort::Peak => peak,
-        Sort::Bytes | Sort::Calls => allocated,
-    };
-    let rank = |Amount { bytes, blocks }: Amount| match options.sort {
-        Sort::Calls => (blocks, bytes),
-        _ => (bytes, blocks),
-    };
-    let of_stack = |s: &SiteStack| (pick(s.allocated, s.peak, s.live), s.stack);
-    let mut entries: Vec<Entry<'_>> = Vec::new();
-    for site in &profile.sites {
-        let amount = pick(site.allocated, site.peak, site.live);
-        let mut stacks = site.stacks.iter().map(of_stack).filter(|(amount, _)| amount.blocks > 0);
-        if options.group_by == GroupBy::Stack && profile.stacks.are_whole {
-            let none = (0, Amount::default());
-            entries.extend(stacks.map(|(amount, stack)| Entry {
-                amount,
-                site,
-                stack,
-                others: none,
-            }));
-            continue;
-        }
-        let count = stacks.clone().count() as u64;
-        let first = (amount, site.location.stack);
-        // The first of several equal ones.
-        let (largest, stack) = stacks.next().map_or(first, |first| {
-            stacks.fold(first, |a, b| if rank(b.0) > rank(a.0) { b } else { a })
-        });
-        let rest = Amount {
-            bytes: amount.bytes.saturating_sub(largest.bytes),
-            blocks: amount.blocks - largest.blocks,
-        };
-        entries.push(Entry { amount, site, stack, others: (count.saturating_sub(1), rest) });
-    }
-    entries.retain(|entry| entry.amount.blocks > 0);
-    entries.sort_by_key(|entry| std::cmp::Reverse(rank(entry.amount)));
-    entries
-}
-
 /// The allocation sites or call stacks.
 fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let title = match (options.sort, profile.ending) {
@@ -190,7 +156,8 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
     let entries = entries(profile, options);
     if entries.is_empty() {
         if options.sort == Sort::Live && profile.totals.allocs > 0 {
-            writeln!(out, "\nAll blocks were freed.")?;
+            let other = if profile.suppressed.blocks > 0 { "other " } else { "" };
+            writeln!(out, "\nAll {other}blocks were freed.")?;
         }
         return Ok(());
     }
@@ -202,8 +169,9 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
     writeln!(out, "\n{title}, by {group}:\n")?;
     let (first, rest) = entries.split_at(options.top.min(entries.len()));
     let (mut is_cut, mut has_others) = (false, false);
-    for Entry { amount, site, stack, others: (others, held) } in first {
-        writeln!(out, "  {}", held_in(*amount))?;
+    for Entry { amount, site, stack, others: (others, held), is_suppressed } in first {
+        let mark = if *is_suppressed { " (suppressed)" } else { "" };
+        writeln!(out, "  {}{mark}", held_in(*amount))?;
         let lead = place::Lead { first: "    ", others: "    " };
         is_cut |= place::write(&site.location, *stack, &profile.stacks, lead, options, out)?;
         if *others > 0 {

@@ -96,6 +96,7 @@ fn add(merged: &mut Profile, other: Profile, index: &mut Index) {
     }));
     merged.totals.add(&other.totals);
     merged.peak = sum(merged.peak, other.peak);
+    merged.suppressed = sum(merged.suppressed, other.suppressed);
     merged.records += other.records;
     merged.incomplete |= other.incomplete;
     merged.ending = match (merged.ending, other.ending) {
@@ -121,8 +122,8 @@ struct Index {
     calls: HashMap<CallKey, SiteId>,
     nodes: HashMap<StackNode, StackId>,
     sites: HashMap<SiteKey, usize>,
-    /// Site and stack: the share of the stack in the site.
-    shares: HashMap<(usize, Option<StackId>), usize>,
+    /// Site, stack and whether it is suppressed: the share of the stack in the site.
+    shares: HashMap<(usize, Option<StackId>, bool), usize>,
 }
 
 impl Index {
@@ -166,8 +167,10 @@ impl Index {
         there.peak = sum(there.peak, site.peak);
         there.live = sum(there.live, site.live);
         for share in site.stacks {
-            let index = *self.shares.entry((at, share.stack)).or_insert_with(|| {
-                there.stacks.push(SiteStack { stack: share.stack, ..SiteStack::default() });
+            let key = (at, share.stack, share.is_suppressed);
+            let index = *self.shares.entry(key).or_insert_with(|| {
+                let SiteStack { stack, is_suppressed, .. } = share;
+                there.stacks.push(SiteStack { stack, is_suppressed, ..SiteStack::default() });
                 there.stacks.len() - 1
             });
             let known = &mut there.stacks[index];
@@ -190,7 +193,13 @@ mod tests {
         let place = Place { frames: vec![frame], ..Place::default() };
         let held = Amount { bytes, blocks: 1 };
         let location = Location { place: place.clone(), stack: Some(0), ..Location::default() };
-        let share = SiteStack { stack: Some(0), allocated: held, peak: held, live: held };
+        let share = SiteStack {
+            stack: Some(0),
+            allocated: held,
+            peak: held,
+            live: held,
+            is_suppressed: false,
+        };
         Profile {
             trace: format!("t.{pid}").into(),
             pid: Some(pid),

@@ -113,6 +113,15 @@ pub fn is_cpp_runtime(path: &Path) -> bool {
 /// Whether a module is a runtime, by the name of its file.
 pub fn is_runtime_module(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split(".so").next().unwrap_or_default();
+    is_module(path, &MODULES)
+        // Rust's shared standard library: libstd-0123456789abcdef.so.
+        || stem.strip_prefix("libstd-").is_some_and(|hash| hash.len() == 16)
+}
+
+/// Whether a module is one of these libraries, named without `.so` and version.
+pub fn is_module(path: &Path, libraries: &[&str]) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Of "libc.so.6", and of "libc-2.31.so" as it was before.
     let end = name.find(".so").unwrap_or(name.len());
     let stem = &name[..end];
@@ -121,9 +130,7 @@ pub fn is_runtime_module(path: &Path) -> bool {
         version.is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
     };
     let is_library = end < name.len() || name.starts_with('[');
-    is_library && MODULES.iter().any(|known| stem == *known || versioned(known))
-        // Rust's shared standard library: libstd-0123456789abcdef.so.
-        || stem.strip_prefix("libstd-").is_some_and(|hash| hash.len() == 16)
+    is_library && libraries.iter().any(|known| stem == *known || versioned(known))
 }
 
 /// Whether a path is one of a runtime.
@@ -226,7 +233,7 @@ fn split_as(text: &str) -> Option<(&str, &str)> {
 
 /// The qualified name in a demangled C++ signature, which has the type that a template returns in
 /// front of it: `void std::vector<int>::grow<char>(char)`.
-fn name_of(function: &str) -> &str {
+pub fn name_of(function: &str) -> &str {
     let (mut depth, mut begin) = (0, 0);
     for (at, c) in function.char_indices() {
         match c {

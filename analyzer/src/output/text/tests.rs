@@ -1,7 +1,7 @@
 use super::*;
 use crate::profile::{
     AllocatedBy, Call, Certainty, Fault, FaultKind, Frame, FreeKind, Inside, Link, Location, Place,
-    StackNode, Stacks, Totals,
+    Site, SiteStack, StackNode, Stacks, Totals,
 };
 
 fn report(profile: &Profile, options: &Options) -> String {
@@ -370,6 +370,22 @@ fn stacks_can_be_listed_each_with_what_is_missing_of_it() {
         ),
         "{text}"
     );
+}
+
+#[test]
+fn what_is_suppressed_is_on_one_line_and_apart_where_it_is_shown() {
+    let mut profile = with_stacks();
+    profile.sites[0].stacks[1].is_suppressed = true;
+    profile.suppressed = Amount { bytes: 100, blocks: 1 };
+    let text = report(&profile, &in_home());
+    let line =
+        "suppressed: 100 bytes in 1 block that libc and libstdc++ keep until exit by design\n";
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("\n  10 bytes in 2 blocks\n    fill"), "{text}");
+    assert!(text.contains("... and 1 more stack with 2 bytes in 1 block"), "{text}");
+    let text = report(&profile, &Options { shows_suppressed: true, ..in_home() });
+    let both = ["\n  10 bytes in 2 blocks\n", "\n  100 bytes in 1 block (suppressed)\n    fill"];
+    assert!(both.iter().all(|part| text.contains(part)), "{text}");
 }
 
 #[test]

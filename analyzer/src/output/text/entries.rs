@@ -1,0 +1,98 @@
+//! What the list of allocations has entries for, and in which order.
+
+use super::{GroupBy, Options, Sort};
+use crate::profile::{Amount, Profile, Site, SiteStack, StackId};
+
+/// An entry of the list of allocations.
+pub(super) struct Entry<'a> {
+    pub(super) amount: Amount,
+    pub(super) site: &'a Site,
+    /// The call stack that is shown.
+    pub(super) stack: Option<StackId>,
+    /// Others that lead to the site, and what they hold.
+    pub(super) others: (u64, Amount),
+    /// What it holds is no finding.
+    pub(super) is_suppressed: bool,
+}
+
+/// What is listed, largest first.
+pub(super) fn entries<'a>(profile: &'a Profile, options: &Options) -> Vec<Entry<'a>> {
+    let rank = |Amount { bytes, blocks }: Amount| match options.sort {
+        Sort::Calls => (blocks, bytes),
+        _ => (bytes, blocks),
+    };
+    let by_stack = options.group_by == GroupBy::Stack && profile.stacks.are_whole;
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    for site in &profile.sites {
+        for Part { amount, stacks, is_suppressed } in parts(site, options) {
+            let entry = Entry {
+                amount,
+                site,
+                stack: site.location.stack,
+                others: Default::default(),
+                is_suppressed,
+            };
+            if by_stack {
+                let of_stack = |(amount, stack)| Entry { amount, stack, ..entry };
+                entries.extend(stacks.into_iter().map(of_stack));
+                continue;
+            }
+            let count = stacks.len() as u64;
+            // The first of several equal ones.
+            let largest =
+                stacks.into_iter().reduce(|a, b| if rank(b.0) > rank(a.0) { b } else { a });
+            let (largest, stack) = largest.unwrap_or((amount, entry.stack));
+            let rest = difference(amount, largest);
+            entries.push(Entry { stack, others: (count.saturating_sub(1), rest), ..entry });
+        }
+    }
+    entries.retain(|entry| entry.amount.blocks > 0);
+    entries.sort_by_key(|entry| std::cmp::Reverse(rank(entry.amount)));
+    entries
+}
+
+/// What a site holds, with the stacks that lead to it.
+struct Part {
+    amount: Amount,
+    stacks: Vec<(Amount, Option<StackId>)>,
+    is_suppressed: bool,
+}
+
+/// What is to be shown of a site: of what is live, the suppressed part on request and apart.
+fn parts(site: &Site, options: &Options) -> Vec<Part> {
+    let pick = |allocated: Amount, peak: Amount, live: Amount| match options.sort {
+        Sort::Live => live,
+        Sort::Peak => peak,
+        Sort::Bytes | Sort::Calls => allocated,
+    };
+    let of_stack = |s: &SiteStack| (pick(s.allocated, s.peak, s.live), s.stack);
+    let stacks = |is_shown: &dyn Fn(&&SiteStack) -> bool| -> Vec<_> {
+        let shown = site.stacks.iter().filter(is_shown).map(of_stack);
+        shown.filter(|(amount, _)| amount.blocks > 0).collect()
+    };
+    let all = pick(site.allocated, site.peak, site.live);
+    if options.sort != Sort::Live {
+        return vec![Part { amount: all, stacks: stacks(&|_| true), is_suppressed: false }];
+    }
+    let suppressed = stacks(&|stack| stack.is_suppressed);
+    let held = suppressed.iter().fold(Amount::default(), |sum, (amount, _)| Amount {
+        bytes: sum.bytes.saturating_add(amount.bytes),
+        blocks: sum.blocks + amount.blocks,
+    });
+    let mut parts = vec![Part {
+        amount: difference(all, held),
+        stacks: stacks(&|stack| !stack.is_suppressed),
+        is_suppressed: false,
+    }];
+    if options.shows_suppressed {
+        parts.push(Part { amount: held, stacks: suppressed, is_suppressed: true });
+    }
+    parts
+}
+
+fn difference(one: Amount, other: Amount) -> Amount {
+    Amount {
+        bytes: one.bytes.saturating_sub(other.bytes),
+        blocks: one.blocks.saturating_sub(other.blocks),
+    }
+}
