@@ -282,3 +282,24 @@ fn children_are_left_alone_on_request_whoever_started_them() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(traces(&folder.join("run.log")).0, 1);
 }
+
+#[test]
+fn an_option_that_does_not_exist_is_no_program() {
+    let folder = Folder::new("run-options");
+    let program = compile(&folder, "state", &program("state.c"), &[]);
+    let run = |arguments: &[&str]| {
+        let output = mtr_run(folder.path()).args(arguments).arg(&program).output().unwrap();
+        assert!(output.stdout.is_empty(), "it ran: {output:?}");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (status, said) = run(&["--dept=3"]);
+    assert_eq!(status, Some(125), "{said}");
+    assert!(said.contains("unexpected argument '--dept' found"), "{said}");
+    assert!(said.contains("'--depth'"), "the nearest option: {said}");
+    assert_eq!(run(&["-x"]).0, Some(125));
+    // Behind a double dash all is the program's, and so it is behind the program.
+    let (status, said) = run(&["--", "--dept=3"]);
+    assert_eq!(status, Some(127), "{said}");
+    let echo = mtr_run(folder.path()).args(["/bin/echo", "--dept=3", "--", "-o"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&echo.stdout), "--dept=3 -- -o\n", "{echo:?}");
+}

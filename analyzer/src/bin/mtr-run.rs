@@ -58,7 +58,7 @@ struct Arguments {
     #[command(flatten)]
     report: ReportOptions,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
