@@ -231,3 +231,23 @@ fn what_rust_s_collections_and_backtraces_allocate_is_the_program_s() {
         }
     }
 }
+
+#[test]
+fn names_are_whole_unless_a_width_is_asked_for() {
+    let folder = Folder::new("long-names");
+    let program = compile(&folder, "cpp", &program("keeps_by_design.cpp"), &["-O0"]);
+    let run = Traced::compact(&folder, &program).run().succeeded();
+    let report = |options: &[&str]| {
+        let options = options.iter().map(AsRef::as_ref).chain(["--show-suppressed".as_ref()]);
+        mtr_report(options.chain([run.path.as_os_str()])).succeeded().text
+    };
+    let whole = report(&[]);
+    let name = |line: &&str| line.contains("std::operator<<") && line.contains("char const*)");
+    let line = whole.lines().find(name).unwrap_or_else(|| panic!("{whole}"));
+    assert!(line.len() > 80 && !line.contains("..."), "{line}");
+    let narrow = report(&["--width=60"]);
+    let shortened = narrow.lines().find(|line| line.contains("std::operator<<"));
+    let shortened = shortened.unwrap_or_else(|| panic!("{narrow}"));
+    assert!(shortened.len() <= 60 && shortened.starts_with("      through std::op"), "{narrow}");
+    assert_eq!(report(&["--width=1000"]), whole.replace("\n      at ", " at "));
+}

@@ -4,7 +4,7 @@
 
 int main(int argc, char **argv)
 {
-    std::cout << argc << " arguments, to " << argv[0] << "\n";
+    std::cout << "called as " << argv[0] << "\n";
     if (argc > 1) {
         std::locale::global(std::locale(""));
         std::cout.imbue(std::locale());

@@ -88,7 +88,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
         return Ok(if failed.get() { FAILED } else { left.into() });
     }
-    let options = arguments.report.text();
+    let options = arguments.report.text(io::stdout());
     let found = match arguments.merge {
         true => report_merged(&files, &options, &mut out, |error| fail(error)),
         false => report_all(&files, &options, &mut out, |error| fail(error)),

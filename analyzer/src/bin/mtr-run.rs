@@ -254,6 +254,10 @@ fn report(
     ended: ExitStatus,
     file: Option<File>,
 ) -> anyhow::Result<bool> {
+    let options = match &file {
+        Some(file) => arguments.report.text(file),
+        None => arguments.report.text(io::stderr()),
+    };
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match file {
         Some(file) => {
             // A pipe or a terminal has no length.
@@ -265,7 +269,6 @@ fn report(
         None => Box::new(io::stderr()),
     });
     let mut error = None;
-    let options = arguments.report.text();
     let found = session::report(session, ended, &options, &mut out, |failed| {
         error = Some(failed.to_string());
     })

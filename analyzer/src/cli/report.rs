@@ -1,9 +1,10 @@
 //! The options of a report, and reporting a list of files.
 
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 
 use crate::analyze::analyze;
 use crate::error::Error;
@@ -28,6 +29,10 @@ pub struct ReportOptions {
     /// Show at most N frames of a call stack, those of runtimes (libc, STL ...) not counted
     #[arg(long, value_name = "N", default_value_t = 5, env = "MTR_REPORT_DEPTH")]
     pub depth: usize,
+    /// Columns of a line, in which the names of functions are shortened
+    /// [default: those of the terminal; elsewhere names are whole]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(40..), env = "MTR_WIDTH")]
+    pub width: Option<u16>,
     /// List what is suppressed, too: blocks that libc and libstdc++ keep until exit by design
     #[arg(long, env = "MTR_SHOW_SUPPRESSED")]
     pub show_suppressed: bool,
@@ -59,8 +64,8 @@ pub enum Group {
 }
 
 impl ReportOptions {
-    /// The options of the text output.
-    pub fn text(&self) -> text::Options {
+    /// The options of the text output that goes to `out`.
+    pub fn text(&self, out: impl AsFd) -> text::Options {
         let sort = match self.sort {
             SortBy::Live => text::Sort::Live,
             SortBy::Peak => text::Sort::Peak,
@@ -78,9 +83,21 @@ impl ReportOptions {
             group_by,
             depth: self.depth,
             shows_suppressed: self.show_suppressed,
+            width: self.width.map(usize::from).or_else(|| width_of(out)),
             folder,
         }
     }
+}
+
+/// Columns of a terminal; `None` for anything else.
+fn width_of(out: impl AsFd) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let descriptor = out.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is borrowed, so it is open; this call writes a winsize to where it is
+    // told, which is one that lives as long as the call.
+    let done = unsafe { libc::ioctl(descriptor, libc::TIOCGWINSZ, &raw mut size) };
+    // A terminal that does not know its size says 0; on one that is very narrow, lines overflow.
+    (done == 0 && size.ws_col > 0).then(|| usize::from(size.ws_col).max(40))
 }
 
 /// The files of a command line, told apart by their content.

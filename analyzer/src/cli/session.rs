@@ -51,7 +51,7 @@ pub fn report(
         for trace in traces.iter().take(SHOWN) {
             match part(trace) {
                 Ok((part, left_for)) => {
-                    writeln!(out, "  {}", processes::line(&part, text::WIDTH - 2))?;
+                    writeln!(out, "  {}", processes::line(&part, options.columns() - 2))?;
                     if let Some(program) = left_for {
                         writeln!(out, "    went on untraced as {}", shown(&program, None))?;
                     }

@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 
 use super::number::counted;
-use super::text::{WIDTH, cut, printable};
+use super::text::{cut, printable};
 use crate::profile::{Ending, Part};
 
 /// Writes a title and a line for each of the first `most` processes.
-pub fn list(parts: &[Part], most: usize, out: &mut impl Write) -> io::Result<()> {
+pub fn list(parts: &[Part], most: usize, columns: usize, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{} together:\n", counted(parts.len() as u64, "process", "processes"))?;
     for part in parts.iter().take(most) {
-        writeln!(out, "  {}", line(part, WIDTH - 2))?;
+        writeln!(out, "  {}", line(part, columns - 2))?;
     }
     if parts.len() > most {
         let rest = (parts.len() - most) as u64;

@@ -2,6 +2,7 @@
 
 mod entries; // what the list of allocations has entries for
 mod faults; // what was done wrongly
+mod name; // names that are longer than the line
 mod place; // a place and the call stack that led to it
 
 use std::io::{self, Write};
@@ -50,6 +51,8 @@ pub struct Options {
     pub depth: usize,
     /// What is suppressed is listed, too. Default: no.
     pub shows_suppressed: bool,
+    /// Columns of a line, in which names are shortened. Default: none, so all names are whole.
+    pub width: Option<usize>,
     /// Paths below this folder are shown relative to it. Default: none.
     pub folder: Option<PathBuf>,
 }
@@ -62,12 +65,20 @@ impl Default for Options {
             group_by: GroupBy::Site,
             depth: 5,
             shows_suppressed: false,
+            width: None,
             folder: None,
         }
     }
 }
 
-/// Columns of a line that can be broken.
+impl Options {
+    /// Columns of a line that can be broken.
+    pub fn columns(&self) -> usize {
+        self.width.unwrap_or(WIDTH)
+    }
+}
+
+/// Columns of a line that can be broken, where nothing else is asked for.
 pub const WIDTH: usize = 80;
 
 /// Writes the report of one trace.
@@ -88,14 +99,15 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
 /// Program, process, trace.
 fn header(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
     if !profile.parts.is_empty() {
-        return processes::list(&profile.parts, options.top, out);
+        return processes::list(&profile.parts, options.top, options.columns(), out);
     }
     let command = match &profile.arguments[..] {
         [] => profile.program.as_deref().map(|program| shown(program, options)),
         arguments => Some(arguments.iter().map(|a| printable(a)).collect::<Vec<_>>().join(" ")),
     };
     if let Some(command) = command {
-        writeln!(out, "program: {}", cut(&command, WIDTH - 9))?;
+        let room = options.width.map_or(usize::MAX, |width| width.saturating_sub(9));
+        writeln!(out, "program: {}", cut(&command, room))?;
     }
     if let Some(pid) = profile.pid {
         write!(out, "pid:     {pid}")?;

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{Options, WIDTH, cut, printable, shown};
+use super::name::shortened;
+use super::{Options, printable, shown};
 use crate::profile::{Certainty, Frame, Location, Place, StackFrame, StackId, Stacks, Step};
 
 /// What stands in front of lines.
@@ -32,7 +33,7 @@ pub(super) fn write(
     }
     let Some(site) = location.frame() else {
         let name = address(&location.place, &location.stated, options);
-        lines.frame(&name, None, mark(&location.place))?;
+        lines.frame("", &name, None, mark(&location.place))?;
         return Ok(false);
     };
     // Frames of a runtime that were inlined into the site tell nothing of the program.
@@ -42,7 +43,7 @@ pub(super) fn write(
     for frame in &place.frames[begin..] {
         let at = source(frame, options);
         let at = at.unwrap_or_else(|| address(place, &location.stated, options));
-        lines.frame(&format!("{relation}{}", function(frame)), Some(&at), mark(place))?;
+        lines.frame(relation, &function(frame), Some(&at), mark(place))?;
         relation = relation_to(Some(frame));
     }
     Ok(false)
@@ -64,12 +65,12 @@ fn whole(stack: StackId, stacks: &Stacks, lines: &mut Lines<'_, impl Write>) -> 
             _ if shown == 0 => continue,
             _ if shown >= lines.options.depth.max(1) => return Ok(true),
             Step::Cut => {
-                lines.remark("... frames left out ...")?;
+                lines.remark("... frames left out ...", "")?;
                 inner = None;
                 continue;
             }
             Step::Ended => {
-                lines.remark("... what called this is not known ...")?;
+                lines.remark("... what called this is not known ...", "")?;
                 continue;
             }
         };
@@ -91,16 +92,15 @@ fn whole(stack: StackId, stacks: &Stacks, lines: &mut Lines<'_, impl Write>) -> 
             Some(named) => {
                 let at = source(named, lines.options);
                 let at = at.unwrap_or_else(|| address(place, &frame.call.stated, lines.options));
-                let text = format!("{relation}{}", function(named));
-                lines.frame(&text, Some(&at), mark(place))?;
+                lines.frame(relation, &function(named), Some(&at), mark(place))?;
             }
             None => {
                 let name = address(place, &frame.call.stated, lines.options);
-                lines.frame(&format!("{relation}{name}"), None, mark(place))?;
+                lines.frame(relation, &name, None, mark(place))?;
             }
         }
         if let Some(function) = through.and_then(|frame| frame.frame?.function.as_deref()) {
-            lines.remark(&format!("  through {}", printable(function.as_bytes())))?;
+            lines.remark("  through ", &printable(function.as_bytes()))?;
         }
         (inner, through) = (Some(frame), None);
         shown += 1;
@@ -118,20 +118,34 @@ struct Lines<'a, W> {
 
 impl<W: Write> Lines<'_, W> {
     /// A frame and where it is, on one line if there is room.
-    fn frame(&mut self, text: &str, at: Option<&str>, mark: &str) -> io::Result<()> {
+    fn frame(
+        &mut self,
+        relation: &str,
+        name: &str,
+        at: Option<&str>,
+        mark: &str,
+    ) -> io::Result<()> {
         let lead = if self.is_first { self.lead.first } else { self.lead.others };
         self.is_first = false;
-        let Some(at) = at else { return writeln!(self.out, "{lead}{text}{mark}") };
-        if lead.len() + text.chars().count() + 4 + at.chars().count() + mark.len() <= WIDTH {
-            return writeln!(self.out, "{lead}{text} at {at}{mark}");
+        let Some(at) = at else { return writeln!(self.out, "{lead}{relation}{name}{mark}") };
+        let front = lead.len() + relation.len();
+        let back = 4 + at.chars().count() + mark.len();
+        if front + name.chars().count() + back <= self.options.columns() {
+            return writeln!(self.out, "{lead}{relation}{name} at {at}{mark}");
         }
-        writeln!(self.out, "{lead}{}", cut(text, WIDTH - lead.len()))?;
+        writeln!(self.out, "{lead}{relation}{}", self.fitting(name, front))?;
         writeln!(self.out, "{}  at {at}{mark}", self.lead.others)
     }
 
-    fn remark(&mut self, text: &str) -> io::Result<()> {
+    fn remark(&mut self, text: &str, name: &str) -> io::Result<()> {
         let indent = self.lead.others;
-        writeln!(self.out, "{indent}{}", cut(text, WIDTH - indent.len()))
+        writeln!(self.out, "{indent}{text}{}", self.fitting(name, indent.len() + text.len()))
+    }
+
+    /// A name that has to share its line with as many other columns.
+    fn fitting(&self, name: &str, others: usize) -> String {
+        let room = self.options.width.map_or(usize::MAX, |width| width.saturating_sub(others));
+        shortened(name, room)
     }
 }
 

@@ -134,7 +134,7 @@ fn inlined_frames_stand_beneath_and_those_of_a_runtime_are_left_out() {
 }
 
 #[test]
-fn a_long_name_is_cut_and_its_line_never() {
+fn a_long_name_is_shortened_only_to_a_width_and_its_line_never() {
     let mut profile = three_leaks();
     profile.sites = vec![Site {
         location: at(&"template".repeat(30), &format!("/{}/x.cpp", "folder".repeat(20)), 7),
@@ -142,7 +142,10 @@ fn a_long_name_is_cut_and_its_line_never() {
         ..Site::default()
     }];
     let text = report(&profile, &in_home());
-    assert!(text.contains("...\n"), "{text}");
+    assert!(text.contains(&format!("    {}\n", "template".repeat(30))), "{text}");
+    let text = report(&profile, &Options { width: Some(80), ..in_home() });
+    assert!(text.contains("\n    ...etemplate"), "{text}");
+    assert!(text.contains("template\n"), "{text}");
     assert!(text.ends_with("/x.cpp:7\n"), "{text}");
 }
 
