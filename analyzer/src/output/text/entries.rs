@@ -1,6 +1,8 @@
 //! What the list of allocations has entries for, and in which order.
 
-use super::{GroupBy, Options, Sort};
+use hashbrown::HashMap;
+
+use super::{GroupBy, Options, Sort, place};
 use crate::profile::{Amount, Profile, Site, SiteStack, StackId};
 
 /// An entry of the list of allocations.
@@ -32,6 +34,7 @@ pub(super) fn entries<'a>(profile: &'a Profile, options: &Options) -> Vec<Entry<
                 others: Default::default(),
                 is_suppressed,
             };
+            let stacks = alike(site, stacks, profile, options);
             if by_stack {
                 let of_stack = |(amount, stack)| Entry { amount, stack, ..entry };
                 entries.extend(stacks.into_iter().map(of_stack));
@@ -51,10 +54,38 @@ pub(super) fn entries<'a>(profile: &'a Profile, options: &Options) -> Vec<Entry<
     entries
 }
 
+/// Stacks that look the same in the report, put together: they differ in what is not shown, such as
+/// the address of a call on the same line.
+fn alike(site: &Site, stacks: Vec<Share>, profile: &Profile, options: &Options) -> Vec<Share> {
+    if stacks.len() < 2 {
+        return stacks;
+    }
+    let mut index: HashMap<Vec<u8>, usize> = HashMap::new();
+    let mut merged: Vec<Share> = Vec::new();
+    for (amount, stack) in stacks {
+        let lead = place::Lead { first: "", others: "" };
+        let mut text = Vec::new();
+        let written =
+            place::write(&site.location, stack, &profile.stacks, lead, options, &mut text);
+        debug_assert!(written.is_ok(), "memory takes everything");
+        let at = *index.entry(text).or_insert(merged.len());
+        if at == merged.len() {
+            merged.push((Amount::default(), stack));
+        }
+        let (sum, _) = &mut merged[at];
+        sum.bytes = sum.bytes.saturating_add(amount.bytes);
+        sum.blocks += amount.blocks;
+    }
+    merged
+}
+
+/// What a stack holds.
+type Share = (Amount, Option<StackId>);
+
 /// What a site holds, with the stacks that lead to it.
 struct Part {
     amount: Amount,
-    stacks: Vec<(Amount, Option<StackId>)>,
+    stacks: Vec<Share>,
     is_suppressed: bool,
 }
 
