@@ -251,3 +251,27 @@ fn names_are_whole_unless_a_width_is_asked_for() {
     assert!(shortened.len() <= 60 && shortened.starts_with("      through std::op"), "{narrow}");
     assert_eq!(report(&["--width=1000"]), whole.replace("\n      at ", " at "));
 }
+
+#[test]
+fn functions_have_the_names_that_programs_call_them_by() {
+    let folder = Folder::new("aliases");
+    let aliases = compile(&folder, "aliases", &program("aliases.c"), &["-rdynamic"]);
+    let libc = compile(&folder, "libc", &program("passes_through.c"), &[]);
+    let report = |format: Format, program: &Path, argument: &str| {
+        let run = format.traced(&folder, program).arg(argument).run().succeeded();
+        mtr_report(["--show-suppressed".as_ref(), run.path.as_os_str()]).succeeded().text
+    };
+    for format in FORMATS {
+        let text = report(format, &aliases, "");
+        assert!(text.contains("\n    make_block at "), "{text}");
+        let text = report(format, &libc, "strdup");
+        // With debug information of libc, a log has its file and line.
+        let name = if format == Format::Text { "\n    strdup" } else { "\n      through strdup\n" };
+        assert!(text.contains(name), "{text}");
+        assert!(!text.contains("__GI_"), "{text}");
+    }
+    for (argument, name) in [("asprintf", "asprintf"), ("", "puts")] {
+        let text = report(Format::Compact, &libc, argument);
+        assert!(text.contains(&format!("\n      through {name}\n")), "{text}");
+    }
+}

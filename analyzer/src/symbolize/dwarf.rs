@@ -115,7 +115,29 @@ impl<'a> Lookup<'a> {
                 self.symbol(address).map(|name| Frame { function: Some(name), ..Frame::default() }),
             ),
         }
+        if let Some(outermost) = frames.last_mut()
+            && let Some(function) = &outermost.function
+            && let Some(public) = self.public_name(address, function)
+        {
+            outermost.function = Some(public);
+        }
         frames
+    }
+
+    /// The name by which programs call a function that has an internal one, too: `strdup` for libc's
+    /// `__GI___strdup`. It is what the module exports at the same address.
+    fn public_name(&self, address: Svma, internal: &str) -> Option<String> {
+        let underscores = |name: &str| name.len() - name.trim_start_matches('_').len();
+        if underscores(internal) == 0 {
+            return None;
+        }
+        let table = self.object.dynamic_symbols();
+        let aliases = table.at(table.containing(address)?.address).iter();
+        let names = aliases.filter_map(|alias| str::from_utf8(alias.name(&self.object.bytes)).ok());
+        let best = names.min_by_key(|name| {
+            (underscores(name), !internal.ends_with(name), name.len(), name.to_owned())
+        })?;
+        (underscores(best) < underscores(internal)).then(|| demangle(best))
     }
 
     /// Name of the symbol that holds an address: static ones know more than dynamic ones.
