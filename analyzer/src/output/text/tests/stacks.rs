@@ -176,6 +176,7 @@ fn a_place_of_a_fault_has_its_stack() {
     let (kind, count, ptr, line) = (FaultKind::UnknownFree, 1, 0x10, 3);
     profile.faults = vec![Fault {
         kind,
+        is_realloc: false,
         count,
         ptr,
         line,
