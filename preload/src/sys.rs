@@ -33,8 +33,12 @@ macro_rules! call {
     }};
 }
 
-// Behind the macro, which it uses.
+// Behind the macro, which they use.
+mod file_size;
 pub(crate) mod mappings;
+
+pub(crate) use file_size::IS_TAKING_FORBIDDEN;
+use file_size::without_signal;
 
 pub(crate) fn getpid() -> i32 {
     call!(SYS_getpid).unwrap_or(0) as i32
@@ -69,7 +73,7 @@ pub(crate) fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize> {
 }
 
 pub(crate) fn write(fd: Fd, bytes: &[u8]) -> Result<usize> {
-    call!(SYS_write, fd, bytes.as_ptr(), bytes.len())
+    without_signal(|| call!(SYS_write, fd, bytes.as_ptr(), bytes.len()))
 }
 
 /// # Safety
@@ -82,7 +86,7 @@ pub(crate) unsafe fn pread(fd: Fd, to: *mut u8, len: usize, offset: u64) -> Resu
 /// `from` is valid for reads of `len` bytes (bytes that change meanwhile are written as they
 /// happen to be).
 pub(crate) unsafe fn pwrite(fd: Fd, from: *const u8, len: usize, offset: u64) -> Result<usize> {
-    call!(SYS_pwrite64, fd, from, len, offset)
+    without_signal(|| call!(SYS_pwrite64, fd, from, len, offset))
 }
 
 /// Whether the 8 bytes at `address` can be read.
@@ -128,8 +132,12 @@ pub(crate) fn rename_to_new(from: &CStr, to: &CStr) -> Result<usize> {
     call!(SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags)
 }
 
-pub(crate) fn truncate(fd: Fd, len: u64) -> Result<usize> {
-    call!(SYS_ftruncate, fd, len)
+/// Makes a file end at `len`, if it is longer.
+pub(crate) fn truncate(fd: Fd, len: u64) -> Result<()> {
+    if fstat(fd)?.st_size.unsigned_abs() > len {
+        without_signal(|| call!(SYS_ftruncate, fd, len))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn link(from: &CStr, to: &CStr) -> Result<usize> {
@@ -156,7 +164,7 @@ pub(crate) fn mkdir(path: &CStr, mode: u32) -> Result<usize> {
 }
 
 pub(crate) fn fallocate(fd: Fd, len: usize) -> Result<usize> {
-    call!(SYS_fallocate, fd, 0, 0, len)
+    without_signal(|| call!(SYS_fallocate, fd, 0, 0, len))
 }
 
 /// Moves `fd` to the lowest free number from `lowest` on, closed on exec.

@@ -184,5 +184,8 @@ fn allows_recording(program: usize) -> bool {
     if !needs::is_barrier_met(ask) {
         sys::IS_BARRIER_FORBIDDEN.store(true, Ordering::Relaxed);
     }
+    if !needs::is_taking_signals_met(ask) {
+        sys::IS_TAKING_FORBIDDEN.store(true, Ordering::Relaxed);
+    }
     needs::are_met(ask)
 }

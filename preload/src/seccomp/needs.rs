@@ -22,6 +22,13 @@ pub(super) fn is_barrier_met(ask: impl Fn(&Call) -> u32) -> bool {
     are_allowed(&ask, &[(libc::SYS_membarrier, [1 << 3, 0, 0, 0, 0, 0])], true)
 }
 
+/// Whether a thread can take back a signal that its own write has brought about, which happens only where
+/// the program lowers a limit meanwhile.
+pub(super) fn is_taking_signals_met(ask: impl Fn(&Call) -> u32) -> bool {
+    let at = &raw const ask as u64;
+    are_allowed(&ask, &[(libc::SYS_rt_sigtimedwait, [at, 0, at, 8, 0, 0])], true)
+}
+
 fn are_allowed(ask: impl Fn(&Call) -> u32, calls: &[(i64, [u64; 6])], may_fail: bool) -> bool {
     calls.iter().all(|(number, arguments)| {
         let call = Call::new(*number, *arguments, are_met_place());
@@ -126,6 +133,8 @@ mod tests {
         assert!(are_met(filter(libc::SYS_ptrace, 0, result::ALLOW)));
         let without_barrier = filter(libc::SYS_membarrier, 0, result::ALLOW);
         assert!(are_met(&without_barrier) && !is_barrier_met(&without_barrier));
+        let without_taking = filter(libc::SYS_rt_sigtimedwait, 0, result::ALLOW);
+        assert!(are_met(&without_taking) && !is_taking_signals_met(&without_taking));
     }
 
     #[test]
