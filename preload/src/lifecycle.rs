@@ -186,7 +186,6 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
         }
         return None;
     }
-    untraced::start();
     compact::new_trace();
     modules::start();
     LAST_RSS.store(0, Ordering::Relaxed);
@@ -195,7 +194,17 @@ fn open_log(parent: Option<(i32, &Path)>) -> Option<()> {
     let position = (position != u64::MAX).then_some(position);
     let had_threads = WAS_THREADED.load(Ordering::Relaxed);
     let parent_of_log = parent.map(|(pid, path)| log::Parent { pid, had_threads, position, path });
-    log::write_header(this, by_mtrace, parent_of_log)?;
+    if let Err(errno) = log::write_header(this, by_mtrace, parent_of_log) {
+        match parent {
+            Some(_) => untraced::count(errno),
+            None => {
+                complain(&[b"cannot write ", log::path().as_bytes(), b": ", describe(errno)]);
+            }
+        }
+        log::remove();
+        return None;
+    }
+    untraced::start();
     if let Some(program) = modules::program() {
         modules::write_line_of(&program, log::write_comment);
     }
@@ -285,14 +294,12 @@ extern "C" fn finish(_: *mut c_void) {
     state_untraced();
     #[cfg(feature = "verify-stacks")]
     crate::unwind::verify::report();
-    const LAST_LINE: &[u8] = b"# exit";
-    let failures = file::failures();
-    log::write_comment(LAST_LINE);
+    log::write_comment(b"# exit");
     if is_silent {
         return; // the tail has the rest
     }
     let is_whole = if config::get().is_compact { compact::finish() } else { ring::finish() };
-    if is_whole && file::state_end(LAST_LINE, failures) {
+    if is_whole && file::state_end() {
         log::remove_tail(file::path());
     }
 }

@@ -3,7 +3,7 @@
 use mtr_format::compact::chunk::{self, Header};
 use mtr_format::tail;
 
-use super::{open, ring, whose};
+use super::{limits, open, ring, whose};
 use crate::global::{Path, Scratch};
 use crate::sys::{self, Fd};
 
@@ -86,6 +86,9 @@ fn write_chunks(log: Fd, id: u64, bytes: &[u8]) -> Option<()> {
 }
 
 fn write(log: Fd, bytes: &[u8], position: u64) -> Option<()> {
+    if position + bytes.len() as u64 > limits::largest().0 {
+        return None;
+    }
     // SAFETY: `bytes` is a slice.
     let written = unsafe { sys::pwrite(log, bytes.as_ptr(), bytes.len(), position) };
     (written == Ok(bytes.len())).then_some(())

@@ -5,7 +5,6 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 use mtr_format::tail;
 
 use super::limits;
-use crate::config;
 use crate::global::{Global, Path, Text};
 use crate::sys::{self, Errno, Fd, Result};
 
@@ -122,13 +121,34 @@ fn descriptor() -> Result<Descriptor> {
     Ok(Descriptor { fd: new, keep })
 }
 
-/// Writes lines at `position`. Those that cannot be written are counted as lost.
-pub(crate) fn write_at(position: u64, bytes: &[u8]) {
+/// Writes lines at `position`. Those that cannot be written are counted as lost. `begins_inside`: they
+/// begin with the end of a line that is no record.
+pub(crate) fn write_at(position: u64, bytes: &[u8], begins_inside: bool) {
     let (written, failed) = write_what_fits(position, bytes);
     if let Some(errno) = failed {
-        lose(records_in(bytes.get(written..).unwrap_or(&[])) as u64, errno);
+        lose(records_behind(position, written, bytes, begins_inside), errno);
         state_loss();
     }
+}
+
+/// Writes a part of a line, which ends a number of records (0 or 1).
+pub(crate) fn write_part_at(position: u64, bytes: &[u8], records: u64) {
+    let (written, failed) = write_what_fits(position, bytes);
+    if let Some(errno) = failed.filter(|_| written < bytes.len()) {
+        lose(records, errno);
+        state_loss();
+    }
+}
+
+/// As [`write_at`], when the process ends. False where they cannot be written and yet belong into the log:
+/// these are not counted, because the tail has them still.
+pub(crate) fn write_last_at(position: u64, bytes: &[u8], begins_inside: bool) -> bool {
+    let (written, failed) = write_what_fits(position, bytes);
+    if let Some(errno) = failed.filter(|errno| is_for_want_of_room(*errno)) {
+        lose(records_behind(position, written, bytes, begins_inside), errno);
+        return true;
+    }
+    failed.is_none()
 }
 
 /// Writes a chunk of a compact trace at `position`: all of it, or it is to be counted as lost.
@@ -136,12 +156,31 @@ pub(crate) fn write_chunk_at(position: u64, bytes: &[u8]) -> Result<()> {
     write_what_fits(position, bytes).1.map_or(Ok(()), Err)
 }
 
-/// Lines that end in `bytes` and are records, or begin elsewhere and may be.
-pub(super) fn records_in(bytes: &[u8]) -> usize {
-    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    lines
-        .filter(|line| line.ends_with(b"\n") && !line.starts_with(b"#") && !line.starts_with(b"="))
-        .count()
+/// Records that end in `bytes`, which are for `position`, behind the first `written`, and are not in the
+/// file. Their first line may have begun elsewhere.
+fn records_behind(position: u64, written: usize, bytes: &[u8], begins_inside: bool) -> u64 {
+    let mut records = 0;
+    let (mut at, mut is_inside) = (position + written as u64, begins_inside && written == 0);
+    for line in bytes.get(written..).unwrap_or(&[]).split_inclusive(|byte| *byte == b'\n') {
+        at += line.len() as u64;
+        let is_record = line.ends_with(b"\n") && !is_comment(line) && !is_inside;
+        records += u64::from(is_record && !is_in_file(at, line));
+        is_inside = false;
+    }
+    records
+}
+
+/// Whether the file has this line, which ends before `end`: it may have been written beside its block.
+fn is_in_file(end: u64, line: &[u8]) -> bool {
+    let (mut there, last) = ([0; 64], line.len().saturating_sub(64));
+    let (Some(line), true) = (line.get(last..), end <= limits::highest()) else { return false };
+    let there = there.get_mut(..line.len()).unwrap_or(&mut []);
+    read_at(end - line.len() as u64, there) == Ok(line.len()) && there == line
+}
+
+/// Whether a line is one that begins with `#` or `=`.
+pub(super) fn is_comment(line: &[u8]) -> bool {
+    matches!(line, [b'#' | b'=', ..])
 }
 
 /// Writes `bytes` at `position` as far as that may and can be; returns how many were written, and
@@ -149,20 +188,19 @@ pub(super) fn records_in(bytes: &[u8]) -> usize {
 fn write_what_fits(position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
     let log = match descriptor() {
         Ok(log) => log,
-        Err(errno) => {
-            FAILURES.fetch_add(1, Ordering::Relaxed);
-            return (0, Some(errno));
-        }
+        Err(errno) => return (0, Some(errno)),
     };
     let (len, not_all) = limits::admit(log.fd, position, bytes);
     let bytes = bytes.get(..len).unwrap_or(bytes);
+    if bytes.is_empty() {
+        return (0, not_all);
+    }
     let (written, failed) = write_all(log.fd, position, bytes);
     let Some(errno) = failed else {
         limits::written_to(position + written as u64);
         return (written, not_all);
     };
-    FAILURES.fetch_add(1, Ordering::Relaxed);
-    if !matches!(errno, libc::ENOSPC | libc::EDQUOT) {
+    if !is_for_want_of_room(errno) {
         return (written, failed);
     }
     limits::stop(log.fd, position, bytes.get(..written).unwrap_or(bytes), errno);
@@ -170,16 +208,14 @@ fn write_what_fits(position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
     (written.min(end.saturating_sub(position) as usize), failed)
 }
 
-/// Writes that did not succeed, whatever they held.
-static FAILURES: AtomicU64 = AtomicU64::new(0);
-
-/// See [`state_end`].
-pub(crate) fn failures() -> u64 {
-    FAILURES.load(Ordering::Relaxed)
+/// Whether a log ends where a write fails with this error; after others it goes on, with a hole.
+pub(crate) fn is_for_want_of_room(errno: Errno) -> bool {
+    const OURS: [Errno; 2] = [tail::AT_MAX_SIZE, tail::DISK_NEARLY_FULL];
+    matches!(errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG) || OURS.contains(&errno)
 }
 
 fn write_all(fd: Fd, position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
-    // A write beyond the limit would raise SIGXFSZ, which kills by default.
+    // Beyond the limit a part would be written.
     if position + bytes.len() as u64 > sys::soft_limit(libc::RLIMIT_FSIZE) {
         return (0, Some(libc::EFBIG));
     }
@@ -196,34 +232,43 @@ fn write_all(fd: Fd, position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
     (written, None)
 }
 
-/// Writes the first lines of the log, which no limit keeps out. `lost_at` is the position of the
-/// `# lost` line among them, 0 where there is none.
-pub(crate) fn write_header(bytes: &[u8], lost_at: u64) {
+/// Writes the first lines of the log, which only the system keeps out. `lost_at` is the position of the
+/// `# lost` line among them, 0 where there is none; `# open` follows it.
+pub(crate) fn write_header(bytes: &[u8], lost_at: u64) -> Result<()> {
     LOST_AT.store(lost_at, Ordering::Relaxed);
-    let Ok(log) = descriptor() else { return };
-    let (_, failed) = write_all(log.fd, 0, bytes);
-    limits::open(log.fd, bytes.len() as u64);
-    if let Some(errno) = failed {
-        lose(0, errno);
+    let log = descriptor()?;
+    if let (_, Some(errno)) = write_all(log.fd, 0, bytes) {
+        return Err(errno);
     }
+    limits::open(log.fd, bytes.len() as u64);
+    Ok(())
 }
 
 /// Position of the `# lost` line in the header, 0 for none.
 static LOST_AT: AtomicU64 = AtomicU64::new(0);
 
+/// Stands behind the `# lost` line until [`EXIT`] takes its place.
+pub(super) const OPEN: &[u8] = b"# open\n";
+const EXIT: &[u8] = b"# exit\n";
+
 /// Writes what was lost into the line of the header that is there for it: a full disk has room for
 /// that. False where it cannot be said there.
 pub(crate) fn state_loss() -> bool {
+    state_in_header(b"")
+}
+
+fn state_in_header(next_line: &[u8]) -> bool {
     let at = LOST_AT.load(Ordering::Relaxed);
     let Ok(log) = descriptor() else { return false };
     if at == 0 {
         return false;
     }
     let (records, errno) = lost();
-    let mut line = Text::<64>::EMPTY;
-    push_lost_line(records, errno, lost_since(), &mut line);
-    let line = line.as_bytes();
-    write_all(log.fd, at, line) == (line.len(), None)
+    let mut lines = Text::<64>::EMPTY;
+    push_lost_line(records, errno, lost_since(), &mut lines);
+    lines.push(next_line);
+    let lines = lines.as_bytes();
+    write_all(log.fd, at, lines) == (lines.len(), None)
 }
 
 /// The `# lost` line, as long for any values.
@@ -243,32 +288,14 @@ pub(super) fn push_lost_line<const N: usize>(
     line.push(b"\n");
 }
 
-/// Whether a log of which all has been written out is whole without its tail: since there were
-/// `failures_before`, all succeeded. One that was stopped becomes whole here: what is missing stands
-/// in its header, and `last_line`, which came too late, where it ends.
-pub(crate) fn state_end(last_line: &[u8], failures_before: u64) -> bool {
-    // A block that was written out just now may have put the line back to what it was.
-    if lost().0 > 0 && LOST_AT.load(Ordering::Relaxed) != 0 && !state_loss()
-        || failures() != failures_before
-    {
-        return false;
+/// Whether a log of which all has been written out is whole without its tail. One that has ended early
+/// becomes whole here: its header says what is missing, and how the program has ended.
+pub(crate) fn state_end() -> bool {
+    match limits::end() {
+        // A block that was written out just now may have put the lines back to what they were.
+        Some(_) => state_in_header(EXIT),
+        None => lost().0 == 0 || state_loss(),
     }
-    let Some((end, _)) = limits::end() else { return true };
-    if config::get().is_compact {
-        return true;
-    }
-    let Ok(log) = descriptor() else { return false };
-    let mut text = Text::<64>::EMPTY;
-    let mut last = [0; 1];
-    // SAFETY: `last` is one byte.
-    let read = unsafe { sys::pread(log.fd, last.as_mut_ptr(), 1, end.saturating_sub(1)) };
-    if read != Ok(1) || last != [b'\n'] {
-        text.push(b"\0\n");
-    }
-    text.push(last_line);
-    text.push(b"\n");
-    let text = text.as_bytes();
-    write_all(log.fd, end, text) == (text.len(), None)
 }
 
 /// Reads what the log has at `position`; fewer bytes at its end.

@@ -6,10 +6,10 @@ use mtr_format::compact::op::FIRST_LINE;
 
 use super::process::Process;
 use super::{earlier, file, id, ring};
-use crate::config;
 use crate::global::{Path, Scratch, Text};
 use crate::record::compact;
-use crate::{operators, sys};
+use crate::sys::{self, Result};
+use crate::{config, operators};
 
 /// Where a fork's child comes from.
 pub(crate) struct Parent<'a> {
@@ -138,28 +138,30 @@ pub(crate) fn write_header(
     this: Process,
     by_mtrace: bool,
     parent: Option<Parent<'_>>,
-) -> Option<()> {
-    let mut whose_lines = Scratch::<512>::new()?;
-    let mut other_lines = Scratch::<32768>::new()?;
+) -> Result<()> {
+    let no_memory = Err(libc::ENOMEM);
+    let Some(mut whose_lines) = Scratch::<512>::new() else { return no_memory };
+    let Some(mut other_lines) = Scratch::<32768>::new() else { return no_memory };
     whose(this, id(), &mut whose_lines);
-    of_what(by_mtrace, parent, &mut other_lines)?;
+    of_what(by_mtrace, parent, &mut other_lines).ok_or(libc::ENOMEM)?;
     let mut line = Text::<64>::EMPTY;
     file::push_lost_line(0, 0, 0, &mut line);
+    line.push(file::OPEN);
     if config::get().is_compact {
         compact::text(&[whose_lines.as_bytes()]);
         // A record of its own, so that its place is known.
         let lost_at = compact::text_in_front(line.as_bytes());
         compact::text(&[other_lines.as_bytes()]);
-        compact::with_front(|bytes| file::write_header(bytes, lost_at));
-        return Some(());
+        let mut written = Err(libc::ENOMEM);
+        compact::with_front(|bytes| written = file::write_header(bytes, lost_at));
+        return written;
     }
     let lost_at = whose_lines.as_bytes().len() as u64;
     whose_lines.push(line.as_bytes());
-    let mut bytes = Scratch::<40960>::new()?;
+    let Some(mut bytes) = Scratch::<40960>::new() else { return no_memory };
     for lines in [whose_lines.as_bytes(), other_lines.as_bytes()] {
         bytes.push(lines);
         ring::put(ring::reserve(lines.len()), &[lines]);
     }
-    file::write_header(bytes.as_bytes(), lost_at);
-    Some(())
+    file::write_header(bytes.as_bytes(), lost_at)
 }

@@ -15,7 +15,7 @@ use crate::sys::{self, Errno, Fd};
 static END: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Why it ends there.
 static REASON: AtomicU64 = AtomicU64::new(0);
-/// Highest position that was written or is about to be.
+/// Highest position that was written.
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
 
 /// The space is looked at once for so many bytes of the log.
@@ -28,6 +28,7 @@ const KEEP_FREE_PART: u64 = 20;
 /// Forgets the log of a fork's parent.
 pub(super) fn forget() {
     HIGHEST.store(0, Ordering::Relaxed);
+    REASON.store(0, Ordering::Relaxed);
     END.store(u64::MAX, Ordering::Release);
 }
 
@@ -51,30 +52,52 @@ pub(super) fn end() -> Option<(u64, Errno)> {
     (end != u64::MAX).then(|| (end, REASON.load(Ordering::Relaxed) as Errno))
 }
 
+/// Size that the file can have, and what limits it.
+pub(super) fn largest() -> (u64, Errno) {
+    let file_size = sys::soft_limit(libc::RLIMIT_FSIZE);
+    match config::get().max_trace_size {
+        asked_for if asked_for < file_size => (asked_for, tail::AT_MAX_SIZE),
+        _ => (file_size, libc::EFBIG),
+    }
+}
+
 /// How many of `bytes` belong into the log at `position`, and why not all of them.
 pub(super) fn admit(fd: Fd, position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
     let behind = position + bytes.len() as u64;
-    if end().is_none() {
-        let crosses = position / INTERVAL != behind / INTERVAL;
-        // A write beyond this limit would raise SIGXFSZ, which kills by default.
-        let file_size = sys::soft_limit(libc::RLIMIT_FSIZE);
-        let (limit, reason) = match config::get().max_trace_size {
-            asked_for if asked_for < file_size => (asked_for, tail::AT_MAX_SIZE),
-            _ => (file_size, libc::EFBIG),
-        };
-        if behind > limit {
-            let fits = limit.saturating_sub(position) as usize;
-            stop(fd, position, bytes.get(..fits).unwrap_or(bytes), reason);
-        } else if crosses && is_nearly_full(fd) {
-            stop(fd, position, bytes, tail::DISK_NEARLY_FULL);
-        }
+    let until = |end: u64| bytes.get(..end.saturating_sub(position) as usize).unwrap_or(bytes);
+    if let Some((_, reason)) = end().filter(|(end, _)| *end <= position) {
+        return (0, Some(reason));
     }
+    let (mut largest, reason) = largest();
     match end() {
-        Some((end, reason)) if behind > end => {
-            (end.saturating_sub(position) as usize, Some(reason))
+        _ if behind > largest => stop(fd, position, until(largest), reason),
+        // Who ended it here did not know these bytes: it may be in the middle of a line.
+        Some((end, reason)) if end <= behind && !config::get().is_compact => {
+            stop(fd, position, until(end), reason);
         }
-        _ => (bytes.len(), None),
+        Some(_) => {}
+        None => {
+            let crosses = position / INTERVAL != behind / INTERVAL;
+            if crosses && is_nearly_full(fd) {
+                stop(fd, position, bytes, tail::DISK_NEARLY_FULL);
+            }
+        }
     }
+    let Some((end, reason)) = end() else { return (bytes.len(), None) };
+    // What was written before the limit was lowered stays.
+    largest = largest.min(end);
+    match behind > largest {
+        // A chunk is there as a whole or not at all.
+        true if config::get().is_compact => (0, Some(reason)),
+        // Nor is a line; what was written before may have ended in the middle of one.
+        true => (last_line_end(until(largest)).unwrap_or(0) as usize, Some(reason)),
+        false => (bytes.len(), None),
+    }
+}
+
+/// Highest position that was written.
+pub(super) fn highest() -> u64 {
+    HIGHEST.load(Ordering::Relaxed)
 }
 
 /// Notes what has been written.
@@ -82,14 +105,11 @@ pub(super) fn written_to(position: u64) {
     HIGHEST.fetch_max(position, Ordering::Relaxed);
 }
 
-/// Room behind the last record, in which nothing but the log's last line is written.
-const LAST_LINE: usize = 16;
-
-/// Ends the log with a whole line: among `fits`, which are or will be at `position`, else before.
+/// Ends the log with a whole line: among `fits`, which are or will be at `position`, else before. Where
+/// it has ended already, not later than there.
 pub(super) fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno) {
-    let (mut at, mut dropped) = (position + fits.len() as u64, 0);
+    let mut at = position + fits.len() as u64;
     if config::get().is_compact {
-        // A chunk is there as a whole or not at all.
         at = position;
     } else if let Some(line_end) = last_line_end(fits) {
         at = position + line_end;
@@ -99,30 +119,26 @@ pub(super) fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno) {
         let from = position.saturating_sub(before.len() as u64);
         // SAFETY: `before` is a slice.
         let read = unsafe { sys::pread(fd, before.as_mut_ptr(), before.len(), from) };
-        let before = before.get(..(position - from) as usize).filter(|b| read == Ok(b.len()));
+        let before = before.get(..(position - from) as usize);
+        let before = before.filter(|before| read.is_ok_and(|read| read >= before.len()));
         if let Some(line_end) = before.and_then(last_line_end) {
             at = from + line_end;
-            let cut_off = before.and_then(|bytes| bytes.get(line_end as usize..));
-            dropped = super::file::records_in(cut_off.unwrap_or(&[]));
         }
     }
     let highest = HIGHEST.load(Ordering::Relaxed);
     // Another thread may have written behind this place already.
-    if highest > position {
-        (at, dropped) = (at.max(highest), 0);
-    }
-    REASON.store(reason as u64, Ordering::Relaxed);
-    if END.compare_exchange(u64::MAX, at, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-        super::file::lose(dropped as u64, reason);
-        if highest <= position {
-            let _ = sys::truncate(fd, at);
-        }
+    at = if highest > position { at.max(highest) } else { at };
+    // The first reason is the one that counts.
+    let (order, otherwise) = (Ordering::Relaxed, Ordering::Relaxed);
+    let _ = REASON.compare_exchange(0, reason as u64, order, otherwise);
+    if END.fetch_min(at, Ordering::AcqRel) > at && highest <= position {
+        // A part of a line, or of a chunk, may be there.
+        let _ = sys::truncate(fd, at);
     }
 }
 
-/// Behind the last newline that leaves room for the log's last line.
+/// Behind the last newline.
 fn last_line_end(bytes: &[u8]) -> Option<u64> {
-    let bytes = bytes.get(..bytes.len().checked_sub(LAST_LINE)?)?;
     bytes.iter().rposition(|byte| *byte == b'\n').map(|at| at as u64 + 1)
 }
 

@@ -17,7 +17,7 @@ use crate::config;
 use crate::record::compact;
 
 pub(crate) use header::{Parent, started, write_header};
-pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove_tail};
+pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove, remove_tail};
 use open::{make_folders, new_id};
 
 /// Writes a line that is not a record, newline added.

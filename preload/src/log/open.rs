@@ -316,6 +316,13 @@ fn open_tail_for_writing(log: &Path) -> Option<Fd> {
     None
 }
 
+/// Removes the log that was just created, which cannot even have its first lines.
+pub(crate) fn remove() {
+    remove_tail(path());
+    let _ = sys::unlink(path().as_c_str());
+    file::abandon();
+}
+
 /// Removes the tail of a log that is whole without it.
 pub(crate) fn remove_tail(log: &Path) {
     with_tail_path(log, |path| sys::unlink(path.as_c_str()).ok());

@@ -39,6 +39,7 @@ const AHEAD: u64 = 2;
 
 /// Makes all slots free and gives the first blocks theirs.
 pub(crate) fn open() {
+    BEGIN_INSIDE.iter().for_each(|block| block.store(0, Ordering::Relaxed));
     HOT.is_ring_closed.store(false, Ordering::Relaxed);
     HOT.cursor.0.store(0, Ordering::Relaxed);
     HOT.window.iter().for_each(|entry| entry.store(EMPTY, Ordering::Relaxed));
@@ -132,10 +133,33 @@ pub(crate) fn put(position: u64, parts: &[&[u8]]) {
         return;
     }
     let len = len_of(parts);
+    if matches!(byte_of(parts, 0), b'#' | b'=') {
+        note_comment(position, len);
+    }
     put_from(position, parts, 0);
     if len >= BLOCK - position as usize % BLOCK {
         advance();
     }
+}
+
+/// Blocks that begin with the end of a line that is no record, plus 1; 0 for none. There are few such
+/// lines, and they matter only where a block cannot be written and its records are counted.
+static BEGIN_INSIDE: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+fn note_comment(position: u64, len: usize) {
+    let (first, last) = (position / BLOCK as u64, (position + len as u64 - 1) / BLOCK as u64);
+    if first != last {
+        begin_inside(last).store(last + 1, Ordering::Relaxed);
+    }
+}
+
+fn begin_inside(block: u64) -> &'static AtomicU64 {
+    let [first, ..] = &BEGIN_INSIDE;
+    BEGIN_INSIDE.get(block as usize % BEGIN_INSIDE.len()).unwrap_or(first)
+}
+
+fn begins_inside_comment(block: u64) -> bool {
+    begin_inside(block).load(Ordering::Relaxed) == block + 1
 }
 
 /// Stores all of a line but its first bytes, by which it does not count yet.
@@ -211,13 +235,14 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
 fn write_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
     const PAGE: u64 = 4096;
     let mut chunk = [0; 128];
-    let mut end = to;
+    let (mut end, whole) = (to, len_of(parts));
     while end > from {
         let on_page = (position + end as u64 - 1) % PAGE + 1;
         let len = (end - from).min(chunk.len()).min(on_page as usize);
         let start = end - len;
         (start..end).zip(&mut chunk).for_each(|(index, byte)| *byte = byte_of(parts, index));
-        file::write_at(position + start as u64, chunk.get(..len).unwrap_or(&[]));
+        let records = u64::from(end == whole && !matches!(byte_of(parts, 0), b'#' | b'='));
+        file::write_part_at(position + start as u64, chunk.get(..len).unwrap_or(&[]), records);
         end = start;
     }
 }
@@ -294,7 +319,7 @@ fn drain(slot: usize, block: u64, current: u64) {
     }
     // SAFETY: a slot is BLOCK bytes, and one without holes changes no more.
     let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
-    file::write_at(block * BLOCK as u64, bytes);
+    file::write_at(block * BLOCK as u64, bytes, begins_inside_comment(block));
     window(block).store(EMPTY, Ordering::Release);
     // SAFETY: as above; nobody refers to it any more.
     unsafe { memory.write_bytes(0, BLOCK) };

@@ -15,7 +15,10 @@ use core::sync::atomic::Ordering;
 
 use mtr_format::tail;
 
-use super::{BLOCK, EMPTY, SLOTS, claim, for_each_run, heal, number, slot_memory, window};
+use super::{
+    BLOCK, EMPTY, SLOTS, begins_inside_comment, claim, for_each_run, heal, number, slot_memory,
+    window,
+};
 use crate::hot::{HOT, single_threaded};
 use crate::log::file;
 use crate::sys;
@@ -41,16 +44,23 @@ pub(crate) fn finish() -> bool {
     });
     // What is not in its slot behind the barrier, its thread will write.
     let is_handed_over = is_whole || single_threaded() || sys::pass_barrier_in_threads().is_ok();
+    let mut is_in_file = true;
     for (slot, claimed) in claimed.iter().enumerate() {
         let number = number(slot).load(Ordering::Acquire);
         if let Some(block) = *claimed {
             window(block).store(EMPTY, Ordering::Release);
         }
-        if number != tail::UNUSED {
-            write_out(slot, number & !tail::BUSY);
+        if number == tail::UNUSED {
+            continue;
+        }
+        if !write_out(slot, number & !tail::BUSY) {
+            is_in_file = false;
+        } else if claimed.is_some() && is_handed_over {
+            // Should the tail stay, readers would take what is counted as lost for something else.
+            self::number(slot).store(tail::UNUSED, Ordering::Release);
         }
     }
-    is_handed_over
+    is_handed_over && is_in_file
 }
 
 /// Claims the slots that nobody has in hand. True when all are claimed, and all lines before `end` in
@@ -83,9 +93,10 @@ fn has_hole_before(end: u64, slot: usize, block: u64) -> bool {
 
 /// Writes what is not a hole of a block to its positions. By way of a copy: a slot that somebody else
 /// has in hand may be wiped meanwhile, which he does when all of it is in the file. No slot is given
-/// to another block any more.
-fn write_out(slot: usize, block: u64) {
-    let memory = slot_memory(slot);
+/// to another block any more. False where the tail is still needed.
+fn write_out(slot: usize, block: u64) -> bool {
+    let (memory, mut is_in_file) = (slot_memory(slot), true);
+    let mut begins_inside = begins_inside_comment(block);
     let (mut copy, mut start) = ([0; 512], 0);
     while start < BLOCK {
         for (byte, index) in copy.iter_mut().zip(start..BLOCK) {
@@ -97,7 +108,14 @@ fn write_out(slot: usize, block: u64) {
         let len = piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
         let position = block * BLOCK as u64 + start as u64;
         let lines = piece.get(..len).unwrap_or(piece);
-        for_each_run(lines, |at, run| file::write_at(position + at as u64, run));
+        for_each_run(lines, |at, run| {
+            let begins_inside = begins_inside && at == 0;
+            is_in_file &= file::write_last_at(position + at as u64, run, begins_inside);
+        });
+        // A line may be longer than the copy.
+        let is_cut = !lines.ends_with(b"\n");
+        begins_inside = is_cut && (begins_inside || file::is_comment(lines));
         start += len;
     }
+    is_in_file
 }

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use super::room::write_out;
+use super::room::write_last;
 use super::{Stream, streams};
 use crate::log::chunks;
 
@@ -75,8 +75,12 @@ pub(in crate::record::compact) fn write_all(is_busy: impl Fn(*mut Stream) -> boo
         };
         if claimed.is_ok() {
             // SAFETY: the stream's slot, which its thread leaves alone from now on.
-            unsafe { write_out(records) };
-            stream.end.store(WRITTEN, Ordering::Release);
+            if unsafe { write_last(records) } {
+                stream.end.store(WRITTEN, Ordering::Release);
+            } else {
+                // It stays, as if it were being written out for ever.
+                is_all = false;
+            }
         }
         is_all &= claimed.is_ok() || claimed == Err(WRITTEN);
     }

@@ -10,8 +10,9 @@ use mtr_format::compact::op::{MAX_TEXT, TEXT};
 use super::super::clock;
 use super::order::{LONGEST_PERIOD, publish};
 use super::{CAPACITY, Stream, streams};
+use crate::lifecycle;
 use crate::log::{self, chunks, file};
-use crate::{lifecycle, sys};
+use crate::sys::{self, Errno};
 
 impl Stream {
     /// Room for `len` bytes at the end of a chunk, of the next one if need be. False without a slot.
@@ -123,21 +124,65 @@ unsafe fn chunk_of<'a>(records: *mut u8) -> &'a [u8] {
     }
 }
 
-/// Writes a chunk out as it is now; the number of events that could not be. The first of a trace has
-/// its place at the front.
+/// Writes a chunk out as it is now. The first of a trace has its place at the front.
+///
+/// # Safety
+/// `records` are those of a slot.
+unsafe fn write(records: *mut u8) -> sys::Result<()> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { chunk_of(records) };
+    if bytes.len() == chunk::HEADER {
+        return Ok(());
+    }
+    let is_front = bytes.get(chunk::STREAM..chunk::NUMBER + 4) == Some(&[0; 8]);
+    let position = if is_front { 0 } else { chunks::place(bytes.len()) };
+    file::write_chunk_at(position, bytes)
+}
+
+/// As [`write_out`], when the process ends: false where the chunk cannot be written and yet belongs into
+/// the trace. Then it is not counted, because its slot has it still.
+///
+/// # Safety
+/// `records` are those of a slot.
+pub(super) unsafe fn write_last(records: *mut u8) -> bool {
+    // SAFETY: the caller's promise.
+    match unsafe { write(records) } {
+        Ok(()) => true,
+        Err(errno) if file::is_for_want_of_room(errno) => {
+            // SAFETY: the caller's promise.
+            unsafe { lose(records, errno) };
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Writes a chunk out as it is now; the number of events that could not be.
 ///
 /// # Safety
 /// `records` are those of a slot.
 pub(super) unsafe fn write_out(records: *mut u8) -> u32 {
     // SAFETY: the caller's promise.
-    let bytes = unsafe { chunk_of(records) };
-    if bytes.len() == chunk::HEADER {
-        return 0;
+    match unsafe { write(records) } {
+        Ok(()) => 0,
+        // SAFETY: the caller's promise.
+        Err(errno) => unsafe { lose(records, errno) },
     }
-    let is_front = bytes.get(chunk::STREAM..chunk::NUMBER + 4) == Some(&[0; 8]);
-    let position = if is_front { 0 } else { chunks::place(bytes.len()) };
-    let Err(errno) = file::write_chunk_at(position, bytes) else { return 0 };
+}
+
+/// Counts the events of a chunk as lost, and takes them out of the slot: readers of the tail would take
+/// them for recorded.
+///
+/// # Safety
+/// `records` are those of a slot.
+#[cold]
+unsafe fn lose(records: *mut u8, errno: Errno) -> u32 {
+    // SAFETY: the caller's promise; the field is an atomic at its natural alignment.
+    let (bytes, length) = unsafe {
+        (chunk_of(records), &*records.sub(chunk::HEADER).add(chunk::LENGTH).cast::<AtomicU32>())
+    };
     let lost = events_in(bytes.get(chunk::HEADER..).unwrap_or(&[]));
+    length.store(0, Ordering::Release);
     file::lose(lost.into(), errno);
     file::state_loss();
     lost
