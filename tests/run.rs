@@ -166,7 +166,8 @@ fn the_program_gets_the_signals_and_descriptors_that_mtr_run_got() {
                 libc::sigemptyset(&mut set);
                 match how {
                     "ignored" => {
-                        for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGCHLD] {
+                        use libc::{SIGCHLD, SIGHUP, SIGPIPE, SIGXFSZ};
+                        for signal in [SIGPIPE, SIGHUP, SIGCHLD, SIGXFSZ] {
                             libc::signal(signal, libc::SIG_IGN);
                         }
                     }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use mtr_analyzer::cli::report::{Files, ReportOptions, report_all, report_merged};
 use mtr_analyzer::cli::{mtrace, mtrace_log};
+use mtr_analyzer::launch::file_size;
 
 /// Report what a traced program allocated, still held at its end and freed wrongly.
 ///
@@ -47,6 +48,7 @@ const FAILED: u8 = 2;
 const INCOMPLETE: u8 = 3;
 
 fn main() -> ExitCode {
+    file_size::survive_limit();
     match run(&Arguments::parse()) {
         Ok(status) => ExitCode::from(status),
         // Who reads has seen enough.

@@ -13,7 +13,7 @@ use mtr_analyzer::cli::report::ReportOptions;
 use mtr_analyzer::cli::session;
 use mtr_analyzer::launch::output::Template;
 use mtr_analyzer::launch::session::{Session, collect, is_in_the_way, new_id};
-use mtr_analyzer::launch::{child, library, program};
+use mtr_analyzer::launch::{child, file_size, library, program};
 
 /// Run a program, trace its heap, and report on stderr what it still held at its end.
 ///
@@ -129,6 +129,7 @@ enum Addresses {
 const OURS: u8 = 125;
 
 fn main() -> ExitCode {
+    file_size::survive_limit();
     let arguments = Arguments::try_parse().unwrap_or_else(|error| {
         let _ = error.print();
         std::process::exit(if error.use_stderr() { OURS.into() } else { 0 })
@@ -174,7 +175,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let pid = running.pid();
     let ended = running.wait().context("cannot wait for the program")?;
     let status = child::shell_status(ended);
-    let session = collect(&template, id, pid);
+    let session = collect(&template, id, pid, arguments.max_trace_size.unwrap_or(u64::MAX));
     if session.program.is_none() && session.others.is_empty() {
         complain(&format!(
             "{} wrote no trace to {}",

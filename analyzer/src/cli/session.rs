@@ -13,7 +13,7 @@ use crate::launch::session::{Session, Trace};
 use crate::output::number::counted;
 use crate::output::{processes, text};
 use crate::profile::{Ending, Part};
-use crate::read::{self, sniff::Kind};
+use crate::read::{self, sniff::Kind, tail};
 use crate::replay::{Order, Replay};
 
 /// Processes besides the program that are shown with a line of their own.
@@ -28,11 +28,16 @@ pub fn report(
     out: &mut impl Write,
     mut failed: impl FnMut(&Error),
 ) -> io::Result<Found> {
-    session.failed.iter().for_each(&mut failed);
     let mut found = Found::default();
+    let tail = |trace: &Trace| {
+        let (_, reason) = session.with_tail.iter().find(|(path, _)| *path == trace.path)?;
+        let name = shown(&tail::tail_path(&trace.path), options.folder.as_deref());
+        Some(format!("The last records stay in {name}, beside the trace: {reason}."))
+    };
     if let Some(trace) = &session.program {
         match analyze_ended(&trace.path, Kind::OurLog, &[], Some(ended)) {
-            Ok(profile) => {
+            Ok(mut profile) => {
+                profile.notes.extend(tail(trace));
                 text::write(&profile, options, out)?;
                 found = Found::of(&profile);
             }
@@ -54,6 +59,9 @@ pub fn report(
                     writeln!(out, "  {}", processes::line(&part, options.columns() - 2))?;
                     if let Some(program) = left_for {
                         writeln!(out, "    went on untraced as {}", shown(&program, None))?;
+                    }
+                    if let Some(note) = tail(trace) {
+                        writeln!(out, "    {note}")?;
                     }
                 }
                 Err(error) => failed(&error),

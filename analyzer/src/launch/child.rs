@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::file_size;
 use super::witness::{self, Witness};
 
 /// Signals that ask a program to end. They are meant for the traced program, not for us.
@@ -74,6 +75,7 @@ pub fn start(mut command: Command) -> io::Result<Running> {
         unsafe {
             libc::signal(libc::SIGCHLD, chld);
             libc::signal(libc::SIGPIPE, SIGPIPE_BEFORE.load(Ordering::Relaxed));
+            file_size::restore_signal();
             for fd in (0..3).filter(|fd| CLOSED_BEFORE.load(Ordering::Relaxed) & 1 << fd != 0) {
                 libc::close(fd);
             }

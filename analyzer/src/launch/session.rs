@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
-use crate::read::tail::{self, Head};
+use crate::read::tail::{self, Absorbed, Head};
 
+use super::file_size;
 use super::output::Template;
 
 /// The trace of one process, or of one image of it.
@@ -29,8 +29,8 @@ pub struct Session {
     pub program: Option<Trace>,
     /// All others, largest first.
     pub others: Vec<Trace>,
-    /// Traces whose tail could not be written into them; they can be read all the same.
-    pub failed: Vec<Error>,
+    /// Traces whose tail could not be written into them, and why; they can be read all the same.
+    pub with_tail: Vec<(PathBuf, String)>,
 }
 
 /// A number for this run: nanoseconds since 1970, so that the higher one of two began later, but for
@@ -48,16 +48,15 @@ pub fn new_id() -> u64 {
     now.map_or(0, |now| now.as_nanos() as u64) & !DRAWN | drawn & DRAWN
 }
 
-/// Finds the traces of session `id` and completes those of processes that have ended. `pid` is the
-/// program that was started.
-pub fn collect(template: &Template, id: u64, pid: u32) -> Session {
+/// Finds the traces of session `id` and completes those of processes that have ended, up to the size
+/// `max_size`. `pid` is the program that was started.
+pub fn collect(template: &Template, id: u64, pid: u32, max_size: u64) -> Session {
     let mut session = Session::default();
     let mut traces = Vec::new();
     for path in template.candidates() {
         let Some(head) = head_of(&path).filter(|head| head.session == Some(id)) else { continue };
-        if let Err(error) = tail::absorb(&path) {
-            session.failed.push(error);
-        }
+        let reason = why_not_absorbed(&path, max_size);
+        session.with_tail.extend(reason.map(|reason| (path.clone(), reason)));
         let size = fs::metadata(&path).map_or(0, |found| found.len());
         let pid = head.pid.unwrap_or(0);
         traces.push(Trace { path, size, pid, started: head.started.unwrap_or_default() });
@@ -66,6 +65,19 @@ pub fn collect(template: &Template, id: u64, pid: u32) -> Session {
     traces.retain(|trace| Some(trace) != program.as_ref());
     traces.sort_by_key(|trace| std::cmp::Reverse(trace.size));
     Session { program, others: traces, ..session }
+}
+
+/// Writes the tail of a trace into it; why it could not.
+fn why_not_absorbed(trace: &Path, max_size: u64) -> Option<String> {
+    let file_size = file_size::limit();
+    match tail::absorb(trace, max_size.min(file_size)) {
+        Ok(Absorbed::NoRoom) if file_size < max_size => {
+            Some("the trace would be larger than files may be (ulimit -f)".into())
+        }
+        Ok(Absorbed::NoRoom) => Some("the trace would be larger than --max-trace-size".into()),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 fn head_of(path: &Path) -> Option<Head> {
@@ -126,7 +138,7 @@ mod tests {
         let stray = [&b"MTRTAIL1\n# session 00000000000000ff\n# pid 8\n"[..], &[0; 4096]].concat();
         fs::write(folder.path().join("mtr.a.8.mtrace.tail"), stray).unwrap();
         let template = Template::new(Path::new("mtr.%e.%p.mtr"), folder.path());
-        let session = collect(&template, 0xff, 5);
+        let session = collect(&template, 0xff, 5, u64::MAX);
         assert_eq!(session.program.unwrap().path, folder.path().join("mtr.a.5.mtrace"));
         let others: Vec<_> = session.others.iter().map(|trace| trace.pid).collect();
         assert_eq!(others, [6]);

@@ -1,5 +1,6 @@
 //! Writing a left-over tail into its log or trace.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -27,11 +28,13 @@ pub enum Absorbed {
     NotItsTail,
     /// Another process is about to replace the log.
     BeingReplaced,
+    /// The log would be too large; both are as they were.
+    NoRoom,
 }
 
-/// Writes the tail of a dead process into its log and removes it. It can be done again at any
-/// point: bytes that are there already are the same.
-pub fn absorb(log: &Path) -> Result<Absorbed, Error> {
+/// Writes the tail of a dead process into its log and removes it, unless the log would be larger than
+/// `largest`. It can be done again at any point: bytes that are there already are the same.
+pub fn absorb(log: &Path, largest: u64) -> Result<Absorbed, Error> {
     let failed = |source| Error::Write { path: log.into(), source };
     let file = match OpenOptions::new().read(true).write(true).open(log) {
         Ok(file) => file,
@@ -42,16 +45,18 @@ pub fn absorb(log: &Path) -> Result<Absorbed, Error> {
         return Ok(Absorbed::BeingReplaced);
     }
     let beside = beside(log, &file, false).map_err(failed)?;
-    match &beside {
+    let pieces = match &beside {
         Beside::Nothing => return Ok(Absorbed::NoTail),
         Beside::Other(_) => return Ok(Absorbed::NotItsTail),
         Beside::Log(_, head) | Beside::Trace(_, head) if head.is_running() => {
             return Ok(Absorbed::StillRunning);
         }
-        Beside::Log(tail, _) => absorb_blocks(&file, tail),
-        Beside::Trace(tail, _) => absorb_slots(&file, tail),
+        Beside::Log(tail, _) => blocks(&file, tail),
+        Beside::Trace(tail, _) => slots(&file, tail),
+    };
+    if !pieces.and_then(|pieces| write(&file, &pieces, largest)).map_err(failed)? {
+        return Ok(Absorbed::NoRoom);
     }
-    .map_err(failed)?;
     let path = tail_path(log);
     fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
     Ok(Absorbed::Done)
@@ -69,13 +74,38 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
-fn absorb_blocks(file: &File, tail: &Blocks) -> io::Result<()> {
-    for (position, block) in tail.blocks() {
-        for (index, run) in runs(block) {
-            file.write_all_at(run, position + index as u64)?;
+/// What is to be written into a log, and where.
+type Pieces<'a> = Vec<(u64, Cow<'a, [u8]>)>;
+
+/// Writes all pieces, or none where the log would be larger than `largest`.
+fn write(file: &File, pieces: &[(u64, Cow<'_, [u8]>)], largest: u64) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let ends = pieces.iter().map(|(position, bytes)| position + bytes.len() as u64);
+    if ends.max().is_some_and(|end| end > largest) {
+        return Ok(false);
+    }
+    for (position, bytes) in pieces {
+        if let Err(error) = file.write_all_at(bytes, *position) {
+            // Half a chunk is worse than none. All of it is in the tail still.
+            if file.metadata()?.len() > length {
+                file.set_len(length)?;
+            }
+            return Err(error);
         }
     }
-    if tail.lost > 0 { state_loss(file, tail) } else { Ok(()) }
+    Ok(true)
+}
+
+fn blocks<'a>(file: &File, tail: &'a Blocks) -> io::Result<Pieces<'a>> {
+    let mut pieces = Pieces::new();
+    for (position, block) in tail.blocks() {
+        pieces.extend(runs(block).map(|(at, run)| (position + at as u64, run.into())));
+    }
+    if tail.lost > 0 {
+        let end = pieces.iter().map(|(position, run)| position + run.len() as u64).max();
+        pieces.push(loss(file, tail, end.unwrap_or(0))?);
+    }
+    Ok(pieces)
 }
 
 /// What `block` holds between its NULs, which say nothing of the log, and where each run begins.
@@ -89,28 +119,28 @@ fn runs(block: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// Only the tail's header knew of the records lost last. The log has a line for it in its header;
-/// those of earlier versions get one at their end.
-fn state_loss(file: &File, tail: &Blocks) -> io::Result<()> {
+/// those of earlier versions get one at their end, which is `behind` what the tail has or further.
+fn loss(file: &File, tail: &Blocks, behind: u64) -> io::Result<(u64, Cow<'static, [u8]>)> {
     let since = tail.lost_since.unwrap_or(0);
     let line = format!("# lost {:020} {:05} {since:020}\n", tail.lost, tail.lost_errno);
     let mut head = vec![0; front::FRONT];
     read_at(file, &mut head, 0)?;
+    tail.lay_over(0, &mut head);
     let there = head.split_inclusive(|b| *b == b'\n').find(|line| line.starts_with(b"# lost "));
     if let Some(there) = there.filter(|there| there.len() == line.len()) {
         let position = there.as_ptr() as usize - head.as_ptr() as usize;
-        return file.write_all_at(line.as_bytes(), position as u64);
+        return Ok((position as u64, line.into_bytes().into()));
     }
-    let end = file.metadata()?.len();
+    let end = file.metadata()?.len().max(behind);
     let mut last = [b'\n'];
     if end > 0 {
-        file.read_exact_at(&mut last, end - 1)?;
+        read_at(file, &mut last, end - 1)?;
+        tail.lay_over(end - 1, &mut last);
     }
     // A line that was cut stays one: what stands before a NUL is no line.
     let newline = if last == [b'\n'] { "" } else { "\0\n" };
-    file.write_all_at(
-        format!("{newline}# lost {} {}\n", tail.lost, tail.lost_errno).as_bytes(),
-        end,
-    )
+    let line = format!("{newline}# lost {} {}\n", tail.lost, tail.lost_errno);
+    Ok((end, line.into_bytes().into()))
 }
 
 /// A chunk in the file. The one that a process was writing out when it died may be there in part: cut,
@@ -122,8 +152,9 @@ struct Found {
     available: u32,
 }
 
-/// Appends the chunks that the file does not have; one of which it may have a part goes where that is.
-fn absorb_slots(file: &File, tail: &Slots) -> io::Result<()> {
+/// The chunks that the file does not have are appended; one of which it may have a part goes where that is.
+fn slots<'a>(file: &File, tail: &'a Slots) -> io::Result<Pieces<'a>> {
+    let mut pieces = Pieces::new();
     let bytes = Bytes::File(file.try_clone()?);
     let end = bytes.length()?;
     let (mut found, mut behind) = (hashbrown::HashMap::new(), end);
@@ -144,8 +175,8 @@ fn absorb_slots(file: &File, tail: &Slots) -> io::Result<()> {
         // A chunk reaches to where its header says, so only one of this length fits there. Of
         // several, the last counts.
         match copies.iter().rfind(|copy| copy.length == header.length) {
-            Some(copy) => file.write_all_at(chunk, copy.at)?,
-            None => append(file, &mut behind, chunk)?,
+            Some(copy) => pieces.push((copy.at, chunk.into())),
+            None => append(&mut pieces, &mut behind, chunk.into()),
         }
     }
     if tail.lost > 0 {
@@ -155,16 +186,16 @@ fn absorb_slots(file: &File, tail: &Slots) -> io::Result<()> {
         let length = 2 + line.len() as u32;
         let header = Header { length, number: last.number.saturating_add(1), ..last };
         let text = [&header.encode()[..], &[op::TEXT, line.len() as u8], line.as_bytes()].concat();
-        append(file, &mut behind, &text)?;
+        append(&mut pieces, &mut behind, text.into());
     }
-    Ok(())
+    Ok(pieces)
 }
 
-fn append(file: &File, behind: &mut u64, chunk: &[u8]) -> io::Result<()> {
+fn append<'a>(pieces: &mut Pieces<'a>, behind: &mut u64, chunk: Cow<'a, [u8]>) {
     *behind = behind.next_multiple_of(ALIGN as u64);
-    file.write_all_at(chunk, *behind)?;
-    *behind += chunk.len() as u64;
-    Ok(())
+    let end = *behind + chunk.len() as u64;
+    pieces.push((*behind, chunk));
+    *behind = end;
 }
 
 /// Keeps the header of the last chunk of the first stream, without what was lost before it.

@@ -62,17 +62,29 @@ impl Blocks {
                 number = again;
             }
         }
+        tail.blocks.sort_unstable_by_key(|(position, _)| *position);
         if let Some(end) = end {
             tail.end_at(end);
         }
-        tail.blocks.sort_unstable_by_key(|(position, _)| *position);
         Ok(tail)
     }
 
-    /// Drops what lies behind the end of a log that was not written any further.
+    /// Drops what lies behind the end of a log that was not written any further. Its process would have
+    /// counted it as lost when it wrote the block out.
     fn end_at(&mut self, end: u64) {
+        // Where a line goes on that is no record.
+        let mut comment_at = None;
         for (position, bytes) in &mut self.blocks {
-            bytes.truncate(end.saturating_sub(*position) as usize);
+            let kept = bytes.len().min(end.saturating_sub(*position) as usize);
+            let mut is_comment = comment_at == Some(*position);
+            for line in bytes[kept..].split_inclusive(|byte| *byte == b'\n') {
+                is_comment |= matches!(line[0], b'#' | b'=');
+                let is_whole = line.ends_with(b"\n");
+                self.lost += u64::from(is_whole && !is_comment);
+                is_comment &= !is_whole;
+            }
+            comment_at = is_comment.then_some(*position + bytes.len() as u64);
+            bytes.truncate(kept);
         }
         self.blocks.retain(|(_, bytes)| !bytes.is_empty());
     }

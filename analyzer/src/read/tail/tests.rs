@@ -61,11 +61,11 @@ fn absorbing_completes_the_log_and_can_be_done_again() {
     for written in [0, 50, 64, 100, TEXT.len()] {
         let (_folder, log) = cut_log(TEXT, written);
         let tail = fs::read(tail_path(&log)).unwrap();
-        assert_eq!(absorb(&log).unwrap(), Absorbed::Done);
+        assert_eq!(absorb(&log, u64::MAX).unwrap(), Absorbed::Done);
         assert_eq!(fs::read(&log).unwrap(), TEXT);
-        assert_eq!(absorb(&log).unwrap(), Absorbed::NoTail);
+        assert_eq!(absorb(&log, u64::MAX).unwrap(), Absorbed::NoTail);
         fs::write(tail_path(&log), tail).unwrap();
-        assert_eq!(absorb(&log).unwrap(), Absorbed::Done);
+        assert_eq!(absorb(&log, u64::MAX).unwrap(), Absorbed::Done);
         assert_eq!(fs::read(&log).unwrap(), TEXT);
     }
 }
@@ -84,7 +84,7 @@ fn a_block_terabytes_behind_the_end_is_still_reached_after_absorbing() {
     let (_folder, log) = cut_log(TEXT, TEXT.len());
     let far = [((8 << 40) / SIZE, &b"@ ./t:[0x5] + 0x90 0x20\n"[..])];
     fs::write(tail_path(&log), tail_file(0x1234, &far)).unwrap();
-    assert_eq!(absorb(&log).unwrap(), Absorbed::Done);
+    assert_eq!(absorb(&log, u64::MAX).unwrap(), Absorbed::Done);
     let bytes = read_all(&log);
     assert!(bytes.starts_with(TEXT) && bytes.ends_with(b"\0@ ./t:[0x5] + 0x90 0x20\n"));
     assert!(bytes.len() < 1 << 20, "{} bytes", bytes.len());
@@ -119,7 +119,7 @@ fn a_tail_of_another_log_is_not_used() {
     assert_eq!(read_all(&log), TEXT);
     let ignored = read(&log, |_| {}).unwrap().damage.tail_ignored;
     assert!(ignored.unwrap().contains("5678"));
-    assert_eq!(absorb(&log).unwrap(), Absorbed::NotItsTail);
+    assert_eq!(absorb(&log, u64::MAX).unwrap(), Absorbed::NotItsTail);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn records_lost_are_stated_in_the_log_after_absorbing() {
     tail[24..32].copy_from_slice(&17u64.to_le_bytes());
     tail[32..36].copy_from_slice(&28i32.to_le_bytes());
     fs::write(tail_path(&log), tail).unwrap();
-    absorb(&log).unwrap();
+    absorb(&log, u64::MAX).unwrap();
     assert!(fs::read(&log).unwrap().ends_with(b"# exit\n# lost 17 28\n"));
 }
 
@@ -157,7 +157,7 @@ fn absorbing_makes_no_record_of_a_line_that_was_cut() {
     tail[24] = 1;
     fs::write(tail_path(&log), tail).unwrap();
     let before = read(&log, |_| {}).unwrap();
-    absorb(&log).unwrap();
+    absorb(&log, u64::MAX).unwrap();
     let after = read(&log, |_| {}).unwrap();
     assert_eq!((before.records, after.records), (2, 2));
     assert!(before.damage.cut && after.damage.torn == 1, "{:?}", after.damage);
@@ -169,7 +169,7 @@ fn the_tail_of_a_running_process_is_left_alone() {
     let ticks = liveness::start_ticks(pid).unwrap();
     let head = format!("# mtr log 1\n# id 0000000000001234\n# pid {pid}\n# started 1.0 {ticks}\n");
     let (_folder, log) = cut_log(head.as_bytes(), 0);
-    assert_eq!(absorb(&log).unwrap(), Absorbed::StillRunning);
+    assert_eq!(absorb(&log, u64::MAX).unwrap(), Absorbed::StillRunning);
     assert!(tail_path(&log).exists());
 }
 
@@ -244,13 +244,13 @@ fn chunks_in_the_file_and_in_the_tail_are_one_trace() {
         assert!(head.is_compact && head.id == Some(ID), "{which:b}");
         assert_eq!(head.session, Some(0xff), "{which:b}");
         // And written into the file they are the same.
-        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
-        assert_eq!(absorb(&path).unwrap(), Absorbed::NoTail);
+        assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::Done);
+        assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::NoTail);
         let absorbed = fs::read(&path).unwrap();
         assert_eq!(read_all_of(&path).1, expected());
         // As if the process that did it had died before it removed the tail.
         fs::write(tail_path(&path), slots_file(&tail)).unwrap();
-        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+        assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::Done);
         assert_eq!(fs::read(&path).unwrap(), absorbed);
     }
 }
@@ -264,7 +264,7 @@ fn a_chunk_that_was_written_out_in_part_is_completed_where_it_is() {
         let (_folder, path) = trace_of(&chunks, std::slice::from_ref(last));
         fs::write(&path, &whole[..whole.len() - there]).unwrap();
         assert_eq!(read_all_of(&path).1, expected());
-        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+        assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::Done);
         assert_eq!(fs::read(&path).unwrap(), whole);
     }
 }
@@ -278,7 +278,7 @@ fn of_a_chunk_that_is_there_twice_the_longer_one_counts() {
     last.0.length = 0;
     let (_folder, path) = trace_of(&shorter, &chunks);
     assert_eq!(read_all_of(&path).1, expected());
-    assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+    assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::Done);
     let (log, events) = read_all_of(&path);
     assert_eq!((events, log.damage), (expected(), Damage::default()));
 }
@@ -302,7 +302,7 @@ fn a_chunk_in_the_tail_counts_where_that_in_the_file_has_a_hole() {
         let (log, events) = read_all_of(&path);
         assert_eq!((events, log.damage), (expected(), Damage::default()), "hole from {from} on");
         // The tail goes when it is absorbed: the hole has to be filled.
-        assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+        assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::Done);
         assert_eq!(fs::read(&path).unwrap(), file_of(&chunks), "hole from {from} on");
     }
 }
@@ -331,7 +331,7 @@ fn events_lost_are_stated_in_the_trace_after_absorbing() {
     fs::write(tail_path(&path), tail).unwrap();
     let before = read_all_of(&path).0.damage;
     assert_eq!((before.lost, before.lost_errno), (17, 28));
-    assert_eq!(absorb(&path).unwrap(), Absorbed::Done);
+    assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::Done);
     let (log, events) = read_all_of(&path);
     assert_eq!((log.damage, log.streams), (before, 2));
     assert_eq!(events, expected());
@@ -346,7 +346,7 @@ fn slots_of_another_trace_are_not_used() {
     fs::write(tail_path(&path), &tail).unwrap();
     let (log, _) = read_all_of(&path);
     assert!(log.damage.tail_ignored.unwrap().contains("expected the tail of log"));
-    assert_eq!((log.records, absorb(&path).unwrap()), (3, Absorbed::NotItsTail));
+    assert_eq!((log.records, absorb(&path, u64::MAX).unwrap()), (3, Absorbed::NotItsTail));
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn a_trace_of_a_running_process_is_one_moment_of_it() {
     trace.text(head.as_bytes()).end_chunk().stamp(7).free(0x20).stamp(9).free(0x30);
     let running = trace.all();
     let (_folder, path) = trace_of(&running[..1], &running[1..]);
-    assert_eq!(absorb(&path).unwrap(), Absorbed::StillRunning);
+    assert_eq!(absorb(&path, u64::MAX).unwrap(), Absorbed::StillRunning);
     let (log, _) = read_all_of(&path);
     assert!(log.running && log.records == 2);
     // What was written out of a stream that has no slot now, and is later than all slots.
