@@ -68,6 +68,8 @@ fn profile(
         Log { exited: true, .. } => Ending::Exited,
         // By _exit, as shells do.
         _ if status.is_some_and(|status| status.code().is_some()) => Ending::Exited,
+        // What says how may be among what was lost.
+        _ if status.is_none() && log.damage.lost > 0 => Ending::Unknown,
         _ if log.header.version.is_some() => Ending::Killed,
         _ => Ending::Unknown,
     };

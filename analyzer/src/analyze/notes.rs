@@ -51,6 +51,11 @@ pub(super) fn of(
         Ending::Running => {
             notes.push("The program is running; it may free all of this yet.".into())
         }
+        Ending::Unknown if damage.lost > 0 => notes.push(
+            "How the program ended is not known, as the trace lacks its end; what is counted as in \
+             use was so at its last record."
+                .into(),
+        ),
         Ending::Exited | Ending::Unknown => {}
     }
     if totals.failed > 0 {

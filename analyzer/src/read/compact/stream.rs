@@ -55,6 +55,8 @@ pub(super) struct Stream<'a> {
     reallocs: u64,
     /// Number of the next chunk.
     number: u64,
+    /// Nodes up to this number may have been defined in a chunk that could not be written.
+    lost_nodes: u32,
     /// How often the stream has forgotten.
     forgets: u32,
     /// Time at the beginning of the chunk.
@@ -78,6 +80,7 @@ impl<'a> Stream<'a> {
             line: Vec::new(),
             reallocs: 0,
             number: 0,
+            lost_nodes: 0,
             forgets: 0,
             time: 0,
             is_whole: true,
@@ -149,10 +152,14 @@ impl<'a> Stream<'a> {
     /// What a header says of the time before its chunk.
     fn go_on_behind_gap(&mut self, header: &Header, shared: &mut Shared<'_>) {
         let missing = u64::from(header.number).saturating_sub(self.number);
-        shared.log.damage.missing += missing;
         shared.lost += u64::from(header.lost);
         if missing == 0 && header.lost == 0 && !self.is_damaged {
             return;
+        }
+        // What the process says itself that it could not write is no damage.
+        match header.lost {
+            0 => shared.log.damage.missing += missing,
+            _ => self.lost_nodes = header.nodes,
         }
         shared.miss(self.time);
         if header.forgets != self.forgets {
@@ -264,7 +271,7 @@ impl<'a> Stream<'a> {
     #[inline(always)]
     fn caller(&mut self, number: u32, shared: &mut Shared<'_>) -> StackId {
         let Some(node) = self.nodes.get_mut(number) else {
-            shared.log.damage.malformed += u64::from(number != 0);
+            shared.log.damage.malformed += u64::from(number > self.lost_nodes);
             return Stacks::UNKNOWN;
         };
         if node.families & FREES == 0 {
@@ -278,7 +285,7 @@ impl<'a> Stream<'a> {
     #[inline(always)]
     fn stack(&mut self, number: u32, by: Request, shared: &mut Shared<'_>) -> StackId {
         let Some(node) = self.nodes.get_mut(number) else {
-            shared.log.damage.malformed += u64::from(number != 0);
+            shared.log.damage.malformed += u64::from(number > self.lost_nodes);
             return Stacks::UNKNOWN;
         };
         let family = 1 << by.family as u8;
@@ -310,6 +317,7 @@ impl<'a> Stream<'a> {
             Record::Thread(thread) => self.thread = thread,
             Record::Forget => {
                 self.forgets = self.forgets.wrapping_add(1);
+                self.lost_nodes = 0;
                 self.nodes.forget();
             }
             Record::Node { up, address } => self.node(up, address, shared),
