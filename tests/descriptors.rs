@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use support::*;
 
 /// Runs `descriptors WHAT` with its log in a folder of its own; returns what its files hold.
@@ -54,5 +55,22 @@ fn a_program_that_takes_all_descriptors_finds_nothing_of_ours_in_its_files() {
         for name in ["trace.log", "trace.mtr"] {
             std::fs::remove_file(folder.join(name)).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_program_without_a_descriptor_for_the_log_is_accounted_for_and_keeps_errno() {
+    let folder = Folder::new("no-descriptors");
+    let program = compile(&folder, "no_descriptors_left", &program("no_descriptors_left.c"), &[]);
+    for (_, run) in Hazard::new(&program, &[]).run(&folder) {
+        assert!(run.stdout().starts_with("errno was changed 0 times\n"), "{}", run.description());
+        let report = mtr_report([&run.path]).succeeded();
+        let counted = printed_counts(&run.stdout());
+        let own: u64 = counted.values().map(|(made, ended)| made + ended).sum();
+        // What libc allocates is some more.
+        assert!((own..own + 20).contains(&report.events()), "{own}: {}", report.description());
+        assert!(report.unbroken().contains("Too many open files"), "{}", report.description());
+        let strict = mtr_report([Path::new("--strict"), &run.path]);
+        assert_eq!(strict.status.code(), Some(3), "{}", strict.description());
     }
 }

@@ -35,17 +35,12 @@ fn ends_early(log: &Log, all: u64) {
 #[track_caller]
 fn the_report_says(path: &Path, log: &Log, reason: &str) {
     let report = mtr_report([path]).without_faults();
-    let text = unbroken(&report.text);
+    let text = report.unbroken();
     let missing: String = thousands(log.lost());
     assert!(text.contains(&format!("{missing} records")), "{}", report.description());
     assert!(text.contains(reason), "{}", report.description());
     let strict = mtr_report([Path::new("--strict"), path]);
     assert_eq!(strict.status.code(), Some(3), "{}", strict.description());
-}
-
-/// A text without its line breaks.
-fn unbroken(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn thousands(number: u64) -> String {
@@ -201,43 +196,42 @@ fn mtr_run_has_both_limits_and_reports_in_both_formats() {
         command.arg(format!("--trace-format={format}")).arg("--keep-free=8000000G");
         let output = command.arg(&program).arg(BLOCKS.to_string()).output().unwrap();
         let report = Report::of_mtr_run(&output);
-        assert!(
-            unbroken(&report.text).contains("disk was nearly full"),
-            "{}",
-            report.description()
-        );
+        assert!(report.unbroken().contains("disk was nearly full"), "{}", report.description());
     }
     let wrong = mtr_run(folder.path()).arg("--max-trace-size=1X").arg(&program).output().unwrap();
     assert_eq!(wrong.status.code(), Some(125));
 }
 
-/// Runs `many` with its log on a file system of its own, of `size` bytes, on which `before` (a line
-/// of shell) has been run. The log is copied to `folder/trace.log`.
-fn on_a_small_disk(folder: &Folder, size: &str, before: &str, env: &str) -> Option<Output> {
+/// Runs a program with its log on a file system of its own, of `size` bytes, on which `before` (a line of
+/// shell) has been run. The log is copied to `folder/trace.log`.
+fn on_a_small_disk(folder: &Folder, size: &str, before: &str, command: &str) -> Option<Output> {
     let probe = clean_command("unshare").args(["-Urm", "true"]).status();
     if !probe.is_ok_and(|status| status.success()) {
         skip("a small disk", "unshare cannot make a mount namespace here");
         return None;
     }
-    let program = build(folder);
     let disk = folder.join("disk");
-    fs::create_dir(&disk).unwrap();
+    let _ = fs::create_dir(&disk);
     let script = format!(
         "mount -t tmpfs -o size={size} none {disk} && {before} && \
-         {env} LD_PRELOAD={} MALLOC_TRACE={disk}/trace.log {} {BLOCKS}; status=$?; \
+         LD_PRELOAD={} MTR_OUTPUT={disk}/trace.log {command}; status=$?; \
          df -B1 --output=avail {disk} | tail -1; cp {disk}/trace.log* {}/ ; exit $status",
         library(),
-        program.display(),
         folder.path().display(),
         disk = disk.display(),
     );
     Some(clean_command("unshare").args(["-Urm", "sh", "-c", &script]).output().unwrap())
 }
 
+/// `many` as a command line.
+fn many(folder: &Folder, env: &str) -> String {
+    format!("{env} {} {BLOCKS}", build(folder).display())
+}
+
 #[test]
 fn a_disk_is_not_filled() {
     let folder = Folder::new("losses-disk");
-    let Some(output) = on_a_small_disk(&folder, "3m", "true", "") else { return };
+    let Some(output) = on_a_small_disk(&folder, "3m", "true", &many(&folder, "")) else { return };
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let left: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
     // The tail has been removed by now.
@@ -251,12 +245,44 @@ fn a_disk_is_not_filled() {
 #[test]
 fn a_disk_that_fills_up_is_survived_and_said() {
     let folder = Folder::new("losses-full");
-    let Some(output) = on_a_small_disk(&folder, "1m", "true", "MTR_KEEP_FREE=0") else { return };
+    let command = many(&folder, "MTR_KEEP_FREE=0");
+    let Some(output) = on_a_small_disk(&folder, "1m", "true", &command) else { return };
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let log = Log::read(&folder.join("trace.log")).unwrap();
     assert!(log.lost() > 0);
     ends_early(&log, all_records(&folder, &folder.join("many")));
     the_report_says(&log.path, &log, "No space left on device");
+}
+
+#[test]
+fn on_a_full_disk_errno_is_kept_and_the_end_is_known_in_both_formats() {
+    let folder = Folder::new("losses-errno");
+    let source = support::program("file_size_limit.c");
+    let program = compile(&folder, "file_size_limit", &source, &["-pthread"]);
+    for format in FORMATS {
+        let whole = format.traced(&folder, &program).args(&["none", "", "40"]).run();
+        let all = mtr_report([&whole.path]).events();
+        let name = if format == Format::Text { "mtrace" } else { "compact" };
+        // Less and more than the tail has at first.
+        for size in ["200k", "300k", "400k"] {
+            let env = format!("MTR_KEEP_FREE=0 MTR_TRACE_FORMAT={name}");
+            let command = format!("{env} {} none - 40", program.display());
+            let output = on_a_small_disk(&folder, size, "true", &command);
+            let Some(output) = output else { return };
+            assert!(output.stderr.is_empty() && output.status.code() == Some(7), "{output:?}");
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(stdout.starts_with("errno was changed 0 times\n"), "{stdout}");
+            let recorded = Recorded::read(format, &folder.join("trace.log"));
+            let lost = recorded.accounts_for(all);
+            assert!(lost > 0 && recorded.says_exit() && !recorded.has_tail(), "{name}, {size}");
+            let report = mtr_report([recorded.path()]).without_faults();
+            let text = report.unbroken();
+            assert!(text.contains("No space left on device"), "{}", report.description());
+            assert!(!text.contains("by a signal"), "{}", report.description());
+            assert_eq!(report.lost(), lost, "{}", report.description());
+            fs::remove_file(recorded.path()).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -266,30 +292,12 @@ fn a_disk_that_is_full_from_the_start_is_said_at_once() {
         "head -c 10m /dev/zero > {}/full 2>/dev/null || true",
         folder.join("disk").display()
     );
-    let Some(output) = on_a_small_disk(&folder, "1m", &fill, "MTR_KEEP_FREE=0") else { return };
+    let command = many(&folder, "MTR_KEEP_FREE=0");
+    let Some(output) = on_a_small_disk(&folder, "1m", &fill, &command) else { return };
     assert!(!folder.join("trace.log").exists());
     let stderr = String::from_utf8_lossy(&output.stderr);
     let line = stderr.lines().find(|line| line.starts_with("mtr: ")).unwrap_or_default();
     assert!(line.contains("No space left on device; the program runs untraced"), "{stderr}");
-}
-
-#[test]
-fn a_file_size_limit_is_survived_and_said() {
-    let folder = Folder::new("losses-fsize");
-    let program = build(&folder);
-    let log = folder.join("trace.log");
-    // In blocks of 512 bytes. Without the check, SIGXFSZ would end the program.
-    let script = format!(
-        "ulimit -f 400; LD_PRELOAD={} MALLOC_TRACE={} exec {} {BLOCKS}",
-        library(),
-        log.display(),
-        program.display()
-    );
-    let output = clean_command("sh").args(["-c", &script]).output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    let read = Log::read(&log).unwrap();
-    ends_early(&read, all_records(&folder, &program));
-    the_report_says(&log, &read, "File too large");
 }
 
 #[test]

@@ -252,7 +252,9 @@ pub(super) fn lay_over(log: &mut Vec<u8>, tail: &[u8]) -> Result<u64, String> {
             continue;
         }
         let position = (number & !(1 << 63)) as usize * size;
-        let bytes = &tail[4096 + block * size..][..size];
+        // What lies behind the end of a log that was not written any further does not count.
+        let end = if u64_at(40) == 0 { usize::MAX } else { u64_at(40) as usize };
+        let bytes = &tail[4096 + block * size..][..size.min(end.saturating_sub(position))];
         // Only as far as something stands there: blocks are mostly space.
         let Some(last) = bytes.iter().rposition(|b| *b != 0) else { continue };
         if log.len() < position + last + 1 {

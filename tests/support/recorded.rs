@@ -136,6 +136,40 @@ impl Recorded {
         self
     }
 
+    /// What the format does not have.
+    pub(crate) fn damaged(&self) -> &[String] {
+        match self {
+            Recorded::Text(log) => &log.damaged,
+            Recorded::Compact(trace) => &trace.damaged,
+        }
+    }
+
+    pub(crate) fn has_tail(&self) -> bool {
+        match self {
+            Recorded::Text(log) => log.has_tail,
+            Recorded::Compact(trace) => trace.has_tail,
+        }
+    }
+
+    /// Whether it says that the program ended normally.
+    pub(crate) fn says_exit(&self) -> bool {
+        match self {
+            Recorded::Text(log) => !log.notes("exit").is_empty(),
+            Recorded::Compact(trace) => !trace.notes("exit").is_empty(),
+        }
+    }
+
+    /// Fails the test unless all is there: what was recorded and what it says is missing. How many are
+    /// missing.
+    #[track_caller]
+    pub(crate) fn accounts_for(&self, all: u64) -> u64 {
+        let (recorded, lost) = (self.changes().len() as u64, self.lost());
+        let name = self.path().display();
+        assert!(self.damaged().is_empty(), "{name}: {:#?}", self.damaged());
+        assert_eq!(recorded + lost, all, "{name}: {recorded} recorded, {lost} lost");
+        lost
+    }
+
     /// How many events it says are missing.
     pub(crate) fn lost(&self) -> u64 {
         let notes = match self {

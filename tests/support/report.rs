@@ -110,6 +110,37 @@ impl Report {
         assert!(found, "no `{function}` at {file}:{line}: {}", self.description());
     }
 
+    /// The text without its line breaks.
+    pub(crate) fn unbroken(&self) -> String {
+        self.text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The number in the note that has one of these words behind it.
+    fn noted(&self, words: &[&str]) -> u64 {
+        let text = self.unbroken();
+        let mut counts = text.split(" - ").filter_map(|note| {
+            let (number, rest) = note.split_once(' ')?;
+            let is_it = words.iter().any(|words| rest.contains(words));
+            number.replace(',', "").parse().ok().filter(|_| is_it)
+        });
+        counts.next().unwrap_or(0)
+    }
+
+    /// Records that it says are missing or could not be written.
+    pub(crate) fn lost(&self) -> u64 {
+        self.noted(&["records could not be written", "record could not be written"])
+            + self.noted(&["records are missing", "record is missing"])
+    }
+
+    /// Events that it counts, frees of what it does not know, and those that it says are missing.
+    #[track_caller]
+    pub(crate) fn events(&self) -> u64 {
+        let Summary { allocations, frees, .. } = self.summary();
+        let unknown = self.noted(&["freed whose allocations the trace does not show"]);
+        let again = self.noted(&["was freed again;", "were freed again;"]);
+        allocations + frees + unknown + again + self.lost()
+    }
+
     /// Lines that speak of faults of the program or of the trace.
     pub(crate) fn faults(&self) -> Vec<&str> {
         const WORDS: [&str; 14] = [

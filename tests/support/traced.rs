@@ -93,6 +93,22 @@ impl Traced {
         self
     }
 
+    /// No file may be longer than so many bytes.
+    pub(crate) fn below_file_size(mut self, bytes: u64) -> Self {
+        use std::os::unix::process::CommandExt;
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        let lower = move || {
+            // SAFETY: async-signal-safe; `limit` is a copy of the closure's own.
+            match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: `lower` allocates nothing and takes no lock.
+        unsafe { self.command.pre_exec(lower) };
+        self
+    }
+
     /// Also preloads `library`, behind libmtr.so.
     pub(crate) fn preload_after(self, other: &Path) -> Self {
         let both = format!("{}:{}", library(), other.display());
