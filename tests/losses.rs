@@ -144,7 +144,7 @@ fn a_part_that_somebody_cut_off_is_said_to_be_missing_and_explains_what_it_may()
         for (what, deed) in [("half", half), ("all", all)] {
             let trace = damaged_meanwhile(format, &folder, deed);
             let report = mtr_report([&trace]).succeeded();
-            let (text, what) = (unbroken(&report.text), report.description() + what);
+            let (text, what) = (report.unbroken(), report.description() + what);
             assert!(!text.contains("fault"), "{what}");
             assert!(!text.contains("before tracing began"), "{what}");
             assert!(
@@ -172,7 +172,7 @@ fn how_much_of_a_log_was_cut_off_and_where_is_said() {
     let [hole, lines, at] = [hole, lines, at].map(|number| thousands(number as u64));
     let says = format!("{hole} bytes of the trace are missing behind line {lines} (byte {at})");
     let report = mtr_report([&trace]).succeeded();
-    let text = unbroken(&report.text);
+    let text = report.unbroken();
     assert!(text.contains(&says), "{says}: {}", report.description());
     // 120,000 of each kind in all; how many are missing is an estimate.
     let seen = report.summary().allocations + report.summary().frees;
