@@ -151,7 +151,7 @@ fn reason_of(module: &Path, function: &str, is_innermost: bool) -> Option<Reason
         None => name == *pattern,
     };
     let is_kept = KEPT.iter().any(|(modules, functions)| {
-        functions.iter().any(|f| is_named(f)) && is_module(module, modules)
+        functions.iter().any(&is_named) && is_module(module, modules)
     });
     is_kept.then_some(Reason::Kept)
 }
