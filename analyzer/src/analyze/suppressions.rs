@@ -150,9 +150,9 @@ fn reason_of(module: &Path, function: &str, is_innermost: bool) -> Option<Reason
         Some(front) => name.starts_with(front),
         None => name == *pattern,
     };
-    let is_kept = KEPT.iter().any(|(modules, functions)| {
-        functions.iter().any(&is_named) && is_module(module, modules)
-    });
+    let is_kept = KEPT
+        .iter()
+        .any(|(modules, functions)| functions.iter().any(&is_named) && is_module(module, modules));
     is_kept.then_some(Reason::Kept)
 }
 
