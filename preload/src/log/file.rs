@@ -161,11 +161,15 @@ pub(crate) fn write_chunk_at(position: u64, bytes: &[u8]) -> Result<()> {
 fn records_behind(position: u64, written: usize, bytes: &[u8], begins_inside: bool) -> u64 {
     let mut records = 0;
     let (mut at, mut is_inside) = (position + written as u64, begins_inside && written == 0);
-    for line in bytes.get(written..).unwrap_or(&[]).split_inclusive(|byte| *byte == b'\n') {
+    let mut rest = bytes.get(written..).unwrap_or(&[]);
+    // Not by `split_inclusive`, which could panic as far as the compiler knows.
+    while let Some(last) = rest.len().checked_sub(1) {
+        let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(last);
+        let Some((line, behind)) = rest.split_at_checked(end + 1) else { break };
         at += line.len() as u64;
         let is_record = line.ends_with(b"\n") && !is_comment(line) && !is_inside;
         records += u64::from(is_record && !is_in_file(at, line));
-        is_inside = false;
+        (is_inside, rest) = (false, behind);
     }
     records
 }
