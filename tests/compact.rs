@@ -291,6 +291,7 @@ fn example_and(more: &[u8]) -> Vec<u8> {
     bytes.extend(1234u64.to_le_bytes());
     bytes.resize(64, 0);
     bytes.extend(records);
+    seal(&mut bytes);
     bytes
 }
 
@@ -334,6 +335,7 @@ fn the_decoders_read_the_documented_example_and_see_what_they_are_there_to_see()
     let mut second = example_and(&[])[..64].to_vec();
     second[4..8].fill(0);
     second[20] = 2;
+    seal(&mut second);
     std::fs::write(&path, [bytes, second].concat()).unwrap();
     let (trace, count) = (Trace::read(&path).unwrap(), check_trace_order(&path));
     assert!(!trace.damaged.is_empty() && count.damaged == 1, "{:?}", trace.damaged);

@@ -131,8 +131,9 @@ impl Chunks {
         header.resize(40, 0);
         header.extend([4711, nodes].map(u32::to_le_bytes).concat());
         header.resize(64, 0);
+        header.append(&mut self.records);
+        seal(&mut header);
         self.bytes.extend(header);
-        self.bytes.append(&mut self.records);
         self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
         self.number += 1;
     }

@@ -22,6 +22,12 @@ pub const LOST_ERRNO: usize = 32;
 pub const END: usize = 40;
 /// Offset of the nanoseconds from the start of the log to the first loss, a `u64`.
 pub const LOST_SINCE: usize = 48;
+/// Of a compact trace: offset of the number of readings of its clock, a `u64`. The last of them is in
+/// the first or the second of the places behind it, as that number is even or odd.
+pub const CLOCK: usize = 64;
+/// Offset of the first of these places: a stamp and its time in nanoseconds since the trace began, a
+/// `u64` each.
+pub const CLOCK_READINGS: usize = 72;
 /// Offset of the block numbers, one `u64` each.
 pub const NUMBERS: usize = 64;
 /// Offset of the blocks.

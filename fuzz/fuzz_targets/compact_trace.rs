@@ -9,6 +9,7 @@ use mtr_analyzer::read::Event;
 use mtr_analyzer::read::compact::{self, Bytes, Chunks};
 use mtr_analyzer::read::tail::Slots;
 use mtr_format::compact::chunk::{ALIGN, HEADER, Header, ID, LENGTH, MARK};
+use mtr_format::compact::sum;
 
 fn read(bytes: Vec<u8>) {
     let length = bytes.len() as u64;
@@ -23,14 +24,19 @@ fn read(bytes: Vec<u8>) {
     }
 }
 
-/// The same with a mark, an ID and a length wherever a chunk would begin.
+/// The same with a mark, an ID, a length and a sum wherever a chunk would begin.
 fn mended(bytes: &[u8]) -> Vec<u8> {
     let (mut mended, mut at) = (bytes.to_vec(), 0);
     while let Some(header) = mended.get_mut(at..at + HEADER) {
         header[..4].copy_from_slice(&MARK);
         header[LENGTH + 1..ID].fill(0);
         header[ID..ID + 8].fill(7);
-        at += Header::parse(header).map_or(ALIGN, |header| header.size());
+        let header = Header::parse(header);
+        let length = HEADER + header.map_or(0, |header| header.length as usize);
+        if let Some(chunk) = mended.get_mut(at..at + length) {
+            sum::seal(chunk);
+        }
+        at += header.map_or(ALIGN, |header| header.size());
     }
     mended
 }

@@ -103,6 +103,13 @@ impl<const N: usize> Text<N> {
     }
 
     /// Appends hex digits without `0x`, at least `width` of them.
+    /// With zeros in front, up to so many digits.
+    pub(crate) fn push_padded(&mut self, value: u64, width: u32) {
+        let digits = value.checked_ilog10().map_or(1, |log| log + 1);
+        (digits..width).for_each(|_| self.push(b"0"));
+        self.push_decimal(value);
+    }
+
     pub(crate) fn push_hex(&mut self, value: u64, width: usize) {
         let mut digits = [0; 16];
         let len = mtr_format::text::encode::hex(value, &mut digits);

@@ -299,7 +299,9 @@ extern "C" fn finish(_: *mut c_void) {
         return; // the tail has the rest
     }
     let is_whole = if config::get().is_compact { compact::finish() } else { ring::finish() };
-    if is_whole && file::state_end() {
+    // In the file of a log, its last line says so.
+    let is_closed = || !config::get().is_compact || log::closed::state();
+    if is_whole && file::state_end() && is_closed() {
         log::remove_tail(file::path());
     }
 }

@@ -36,4 +36,5 @@ pub(crate) use tools::{
 };
 pub(crate) use trace::{Event, Info, Kind, Stack, Trace, traces_beside};
 pub(crate) use trace_checker::{TraceCount, check_trace_order, visit_trace};
+pub(crate) use trace_chunks::seal;
 pub(crate) use traced::{Run, Traced, clean_command, library, mtr_run, run_plain};

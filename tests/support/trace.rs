@@ -4,7 +4,7 @@
 mod queries; // what tests ask of it
 
 use super::log::{number, tail_of, unescape};
-use super::trace_chunks::{CUT_OFF, Chunk, Fields, chunks_of, slots_of};
+use super::trace_chunks::{CUT_OFF, Chunk, Fields, WRONG_SUM, chunks_of, slots_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,8 @@ impl Trace {
             let (id_of_tail, slots) =
                 slots_of(tail).map_err(|e| format!("{}: {e}", tail_of(path).display()))?;
             // Killed while it was written out, a chunk is still in its slot.
-            trace.damaged.retain(|what| !what.ends_with(CUT_OFF));
+            let is_there = |what: &String| what.ends_with(CUT_OFF) || what.ends_with(WRONG_SUM);
+            trace.damaged.retain(|what| !is_there(what));
             chunks.extend(slots.into_iter().filter(|chunk| chunk.id == id_of_tail));
             id = Some(id_of_tail);
         }

@@ -17,6 +17,7 @@ pub(super) struct Chunk {
 const HEADER: usize = 64;
 const MOST: usize = 32_704;
 /// How the damage is called where a file ends inside of a chunk.
+pub(super) const WRONG_SUM: &str = ": a chunk with a wrong sum";
 pub(super) const CUT_OFF: &str = ": the file ends inside of this chunk";
 
 impl Chunk {
@@ -28,7 +29,7 @@ impl Chunk {
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let length = u32_at(4) as usize;
-        if length > MOST || u32_at(60) != 0 {
+        if length > MOST {
             return None;
         }
         Some(Chunk {
@@ -45,12 +46,44 @@ impl Chunk {
     }
 }
 
+/// The sum of a chunk, header and records.
+pub(crate) fn sum_of(chunk: &[u8]) -> u32 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut chunk = chunk.to_vec();
+    chunk[48..52].fill(0);
+    let [begin, length] =
+        [60, 62].map(|at| usize::from(chunk[at]) + 256 * usize::from(chunk[at + 1]));
+    chunk[begin..begin + length].fill(0);
+    chunk.resize(chunk.len().next_multiple_of(32), 0);
+    let mut lanes = [1u64, 2, 3, 4];
+    for (index, word) in chunk.chunks(8).enumerate() {
+        let word = u64::from_le_bytes(word.try_into().unwrap());
+        let lane = &mut lanes[index % 4];
+        *lane = (*lane ^ word).wrapping_mul(FACTOR).rotate_left(29);
+    }
+    let step = |sum: u64, lane: u64| (sum ^ lane).wrapping_mul(FACTOR).rotate_left(29);
+    let sum = lanes.into_iter().fold(0, step);
+    (sum ^ sum >> 32) as u32
+}
+
+/// Stores it in a chunk.
+pub(crate) fn seal(chunk: &mut [u8]) {
+    let sum = sum_of(chunk);
+    chunk[48..52].copy_from_slice(&sum.to_le_bytes());
+}
+
 /// The chunks of a file, in its order.
 pub(super) fn chunks_of(bytes: &[u8], damaged: &mut Vec<String>) -> Vec<Chunk> {
     let (mut chunks, mut at) = (Vec::<Chunk>::new(), 0);
     while at < bytes.len() {
         match Chunk::parse(&bytes[at..]) {
             Some(chunk) => {
+                let whole = &bytes[at..at + HEADER + chunk.records.len()];
+                if sum_of(whole).to_le_bytes() != whole[48..52] {
+                    damaged.push(format!("byte {at}{WRONG_SUM}"));
+                    at += 64;
+                    continue;
+                }
                 if chunks.first().is_some_and(|first| first.id != chunk.id) {
                     damaged.push(format!("byte {at}: a chunk of another trace"));
                 }

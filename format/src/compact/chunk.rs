@@ -29,10 +29,14 @@ pub const TIME: usize = 32;
 pub const THREAD: usize = 40;
 /// Offset of the number of nodes that are defined at its beginning, a `u32`.
 pub const NODES: usize = 44;
+/// Offset of the sum of the chunk, a `u32` (sum.rs).
+pub const SUM: usize = 48;
 /// Offset of the number of events that were lost before it, a `u32`.
 pub const LOST: usize = 52;
 /// Offset of the number of FORGETs of its stream before it, a `u32`.
 pub const FORGETS: usize = 56;
+/// Offset of where the bytes of the chunk are that are overwritten in the file, a [`Stated`].
+pub const STATED: usize = 60;
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,10 +61,39 @@ pub struct Header {
     pub lost: u32,
     /// How often its stream has forgotten.
     pub forgets: u32,
+    /// What is overwritten in the file.
+    pub stated: Stated,
+}
+
+/// Lines that stand in the first chunk of a trace and are overwritten in the file, when there is
+/// something to state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stated {
+    /// Where they begin in the chunk, its header included.
+    pub at: u16,
+    /// How long they are; 0: there are none.
+    pub length: u16,
+}
+
+impl Stated {
+    /// As a word: `at` in its lower half.
+    pub const fn word(self) -> u32 {
+        (self.length as u32) << 16 | self.at as u32
+    }
+
+    /// What a word says.
+    pub const fn of(word: u32) -> Stated {
+        Stated { at: word as u16, length: (word >> 16) as u16 }
+    }
+
+    /// The bytes of the chunk that they are.
+    pub const fn range(self) -> core::ops::Range<usize> {
+        self.at as usize..self.at as usize + self.length as usize
+    }
 }
 
 impl Header {
-    /// Its bytes.
+    /// Its bytes, without the sum of the chunk.
     pub fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let mut put = |at: usize, value: &[u8]| {
@@ -79,6 +112,7 @@ impl Header {
         put(NODES, &self.nodes.to_le_bytes());
         put(LOST, &self.lost.to_le_bytes());
         put(FORGETS, &self.forgets.to_le_bytes());
+        put(STATED, &self.stated.word().to_le_bytes());
         bytes
     }
 
@@ -96,6 +130,7 @@ impl Header {
             nodes: u32_at(bytes, NODES),
             lost: u32_at(bytes, LOST),
             forgets: u32_at(bytes, FORGETS),
+            stated: Stated::of(u32_at(bytes, STATED)),
         };
         let is_sound = bytes.starts_with(&MARK) && header.length as usize <= MAX_LENGTH;
         is_sound.then_some(header)
@@ -139,6 +174,7 @@ mod tests {
             nodes: 12,
             lost: 56,
             forgets: 2,
+            stated: Stated { at: 300, length: 138 },
         };
         assert_eq!(Header::parse(&header.encode()), Some(header));
         assert_eq!(header.size(), CHUNK);

@@ -4,3 +4,4 @@ pub mod chunk;
 pub mod decode;
 pub mod encode;
 pub mod op;
+pub mod sum;

@@ -96,8 +96,23 @@ pub enum Meta<'a> {
     Stayed,
     /// `# exit`.
     Exit,
+    /// `# closed BYTES CHUNKS STAMP TIME`, in a compact trace.
+    Closed(Closed),
     /// A comment, or a line of a newer version.
     Unknown,
+}
+
+/// What the file of a compact trace had when it was whole without its tail. Zeros before that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Its bytes.
+    pub bytes: u64,
+    /// For each stream, how many chunks it had begun, added up.
+    pub chunks: u64,
+    /// A stamp, 0 when its time is not known.
+    pub stamp: u64,
+    /// The time of this stamp, in nanoseconds since the trace began.
+    pub time: u64,
 }
 
 impl<'a> Meta<'a> {
@@ -143,6 +158,9 @@ impl<'a> Meta<'a> {
             b"left" => Ok(Meta::Left(values.rest)),
             b"stayed" => Ok(Meta::Stayed),
             b"exit" => Ok(Meta::Exit),
+            b"closed" => {
+                closed(&mut values).map(Meta::Closed).ok_or("\"# closed BYTES CHUNKS STAMP TIME\"")
+            }
             _ => Ok(Meta::Unknown),
         }
     }
@@ -189,6 +207,11 @@ fn untraced<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
 fn lost<'a>(values: &mut Values<'a>) -> Option<Meta<'a>> {
     let (records, errno) = (values.number()?, values.number()?);
     Some(Meta::Lost { records, errno, since: values.number() })
+}
+
+fn closed(values: &mut Values<'_>) -> Option<Closed> {
+    let (bytes, chunks) = (values.number()?, values.number()?);
+    Some(Closed { bytes, chunks, stamp: values.number()?, time: values.number()? })
 }
 
 /// The values of a line that are not read yet.
@@ -238,7 +261,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 21] = [
+        let lines: [(&str, Meta<'_>); 22] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),
@@ -276,6 +299,10 @@ mod tests {
             ("# left /bin/ls", Meta::Left(b"/bin/ls")),
             ("# stayed", Meta::Stayed),
             ("# exit", Meta::Exit),
+            (
+                "# closed 00983040 0030 7 08",
+                Meta::Closed(Closed { bytes: 983_040, chunks: 30, stamp: 7, time: 8 }),
+            ),
         ];
         for (line, meta) in lines {
             assert_eq!(Meta::parse(line.as_bytes()), Ok(meta), "{line}");

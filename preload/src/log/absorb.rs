@@ -1,10 +1,12 @@
 //! Completing the log of this process's image before an exec, which left its tail beside it.
 
 use mtr_format::compact::chunk::{self, Header};
+use mtr_format::compact::sum;
 use mtr_format::tail;
 
+use super::closed::{self, Closed};
 use super::{limits, open, ring, whose};
-use crate::global::{Path, Scratch};
+use crate::global::{Path, Scratch, Text};
 use crate::sys::{self, Fd};
 
 /// Writes the tail of `log` into it and removes the tail. Nobody else writes to either: an exec ends
@@ -65,24 +67,64 @@ fn write_blocks(log: Fd, bytes: &[u8]) -> Option<()> {
     all
 }
 
-/// Appends the chunks in the slots of a tail. One that is in the trace already is there twice then,
-/// which readers know.
+/// Appends the chunks in the slots of a tail, and states that the trace is whole without it. A chunk
+/// that is in the trace already is there twice then, which readers know.
 fn write_chunks(log: Fd, id: u64, bytes: &[u8]) -> Option<()> {
+    let ours = |slot: &[u8]| Header::parse(slot).filter(|header| header.id == id);
+    let slots = || bytes.get(tail::SLOTS..).unwrap_or(&[]).chunks(chunk::CHUNK);
     let end = u64::try_from(sys::fstat(log).ok()?.st_size).ok()?;
     // The front of the trace is room for one chunk.
     let mut position = end.max(chunk::CHUNK as u64).next_multiple_of(chunk::ALIGN as u64);
-    for slot in bytes.get(tail::SLOTS..)?.chunks(chunk::CHUNK) {
-        let Some(header) = Header::parse(slot) else { continue };
-        if header.id != id || header.length == 0 {
+    let mut begun = 0;
+    for slot in slots() {
+        let Some(header) = ours(slot) else { continue };
+        // Without system calls, full chunks of a stream stay in slots of their own.
+        let is_last =
+            |other: Header| other.stream != header.stream || other.number <= header.number;
+        if slots().filter_map(ours).all(is_last) {
+            begun += u64::from(header.number) + u64::from(header.length > 0);
+        }
+        if header.length == 0 {
             continue;
         }
         let chunk = slot.get(..chunk::HEADER + header.length as usize)?;
         // The first chunk has its place at the front.
         let is_front = header.stream == 0 && header.number == 0;
-        write(log, chunk, if is_front { 0 } else { position })?;
+        write_chunk(log, chunk, if is_front { 0 } else { position })?;
         position += if is_front { 0 } else { header.size() as u64 };
     }
-    Some(())
+    let (stamp, time) = last_reading(bytes).unwrap_or((0, 0));
+    let bytes = u64::try_from(sys::fstat(log).ok()?.st_size).ok()?;
+    state_closed(log, &Closed { bytes, chunks: begun, stamp, time })
+}
+
+/// Writes a chunk with its sum.
+fn write_chunk(log: Fd, bytes: &[u8], position: u64) -> Option<()> {
+    write(log, bytes, position)?;
+    write(log, &sum::of(bytes).to_le_bytes(), position + chunk::SUM as u64)
+}
+
+/// The last reading of the clock in a tail: a stamp and its time.
+fn last_reading(tail: &[u8]) -> Option<(u64, u64)> {
+    let word = |at: usize| tail.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+    let number = word(tail::CLOCK).filter(|number| *number > 0)?;
+    let place = tail::CLOCK_READINGS + 16 * (number & 1) as usize;
+    Some((word(place)?, word(place + 8)?))
+}
+
+/// Writes the `# closed` line where its first chunk has room for it.
+fn state_closed(log: Fd, closed: &Closed) -> Option<()> {
+    let mut header = [0; chunk::HEADER];
+    // SAFETY: `header` is an array.
+    let read = unsafe { sys::pread(log, header.as_mut_ptr(), header.len(), 0) };
+    let stated = Header::parse(&header).filter(|_| read == Ok(header.len()))?.stated.range();
+    let mut line = Text::<128>::EMPTY;
+    closed::push_line(closed, &mut line);
+    // It is the last of the lines that are overwritten.
+    match stated.end.checked_sub(line.as_bytes().len()).filter(|at| *at >= stated.start) {
+        Some(at) => write(log, line.as_bytes(), at as u64),
+        None => Some(()),
+    }
 }
 
 fn write(log: Fd, bytes: &[u8], position: u64) -> Option<()> {

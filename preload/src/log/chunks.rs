@@ -11,6 +11,7 @@ use mtr_format::tail;
 
 use super::open;
 use crate::hot::HOT;
+use crate::record::compact::clock;
 use crate::sys;
 
 /// Most slots.
@@ -72,6 +73,7 @@ pub(super) unsafe fn open(tail: *mut u8, id: u64) {
     // The front of the trace is room for one chunk.
     HOT.cursor.0.store(chunk::CHUNK as u64, Ordering::Relaxed);
     HOT.latest.0.store(0, Ordering::Relaxed);
+    clock::open();
     grow(FIRST);
     // SAFETY: the front of the tail; the words lie in it at their natural alignment.
     unsafe {

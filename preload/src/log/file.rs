@@ -285,9 +285,7 @@ pub(super) fn push_lost_line<const N: usize>(
     line.push(b"# lost");
     for (value, width) in [(records, 20), (errno.unsigned_abs().into(), 5), (since, 20)] {
         line.push(b" ");
-        let digits = value.checked_ilog10().map_or(1, |log| log + 1);
-        (digits..width).for_each(|_| line.push(b"0"));
-        line.push_decimal(value);
+        line.push_padded(value, width);
     }
     line.push(b"\n");
 }
@@ -307,6 +305,17 @@ pub(crate) fn read_at(position: u64, buffer: &mut [u8]) -> Result<usize> {
     let log = descriptor()?;
     // SAFETY: `buffer` is a slice.
     unsafe { sys::pread(log.fd, buffer.as_mut_ptr(), buffer.len(), position) }
+}
+
+/// Bytes of the file; `None` where it cannot be asked.
+pub(super) fn length() -> Option<u64> {
+    let log = descriptor().ok()?;
+    u64::try_from(sys::fstat(log.fd).ok()?.st_size).ok()
+}
+
+/// Writes over bytes that the file has, whatever its limits. False where that failed.
+pub(super) fn overwrite(position: u64, bytes: &[u8]) -> bool {
+    descriptor().is_ok_and(|log| write_all(log.fd, position, bytes) == (bytes.len(), None))
 }
 
 /// Counts records that are not in the log.

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use mtr_format::compact::op::FIRST_LINE;
 
+use super::closed::{self, Closed};
 use super::process::Process;
 use super::{earlier, file, id, ring};
 use crate::global::{Path, Scratch, Text};
@@ -45,7 +46,7 @@ pub(super) fn first_bytes<const N: usize>(this: Process, id: u64, out: &mut Text
 /// Appends lines as the file holds them.
 fn push_as_stored<const N: usize>(id: u64, lines: &[u8], out: &mut Text<N>) {
     if config::get().is_compact {
-        compact::first_chunk(id, lines, |bytes| out.push(bytes));
+        compact::push_first_chunk(id, lines, out);
     } else {
         out.push(lines);
     }
@@ -144,13 +145,16 @@ pub(crate) fn write_header(
     let Some(mut other_lines) = Scratch::<32768>::new() else { return no_memory };
     whose(this, id(), &mut whose_lines);
     of_what(by_mtrace, parent, &mut other_lines).ok_or(libc::ENOMEM)?;
-    let mut line = Text::<64>::EMPTY;
+    let mut line = Text::<192>::EMPTY;
     file::push_lost_line(0, 0, 0, &mut line);
     line.push(file::OPEN);
     if config::get().is_compact {
         compact::text(&[whose_lines.as_bytes()]);
+        let lost_len = line.as_bytes().len() as u64;
+        closed::push_line(&Closed::default(), &mut line);
         // A record of its own, so that its place is known.
         let lost_at = compact::text_in_front(line.as_bytes());
+        closed::open(if lost_at == 0 { 0 } else { lost_at + lost_len });
         compact::text(&[other_lines.as_bytes()]);
         let mut written = Err(libc::ENOMEM);
         compact::with_front(|bytes| written = file::write_header(bytes, lost_at));

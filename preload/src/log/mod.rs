@@ -2,6 +2,7 @@
 
 mod absorb;
 pub(crate) mod chunks;
+pub(crate) mod closed;
 pub(crate) mod file;
 mod header;
 mod limits;

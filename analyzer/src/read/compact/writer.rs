@@ -1,7 +1,8 @@
 //! A trace written by hand, for tests: slow and obvious.
 
-use mtr_format::compact::chunk::{ALIGN, HEADER, Header};
+use mtr_format::compact::chunk::{ALIGN, HEADER, Header, Stated};
 use mtr_format::compact::op::{self, Family, FreeKind, Outcome};
+use mtr_format::compact::sum;
 
 /// ID of every trace that is written here.
 pub(crate) const ID: u64 = 0x1f2e_3d4c_5b6a_7988;
@@ -99,6 +100,7 @@ impl Writer {
                 nodes: stream.nodes,
                 lost: std::mem::take(&mut stream.lost),
                 forgets: stream.forgets,
+                stated: Stated::default(),
             };
             (stream.is_open, stream.event, stream.node) = (true, 0, 0);
         }
@@ -271,8 +273,10 @@ pub(crate) fn file_of(chunks: &[(Header, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (header, records) in chunks {
         bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+        let begin = bytes.len();
         bytes.extend(header.encode());
         bytes.extend(records);
+        sum::seal(&mut bytes[begin..]);
         assert_eq!(header.length as usize, records.len(), "a chunk of {HEADER} bytes and these");
     }
     bytes

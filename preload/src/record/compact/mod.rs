@@ -18,7 +18,7 @@ use mtr_format::compact::op::{Family, FreeKind, Outcome};
 use crate::hot::HOT;
 use crate::log::{self, chunks, file};
 use crate::unwind::{Caller, Registers};
-pub(crate) use stream::{first_chunk, with_front};
+pub(crate) use stream::{chunks_begun, push_first_chunk, with_front};
 use thread::{State, Thread};
 pub(crate) use thread::{modules_changed, new_trace, prepare};
 

@@ -20,8 +20,9 @@ use crate::hot::HOT;
 use crate::log::{chunks, file};
 use crate::sys;
 
+pub(crate) use end::chunks_begun;
 pub(super) use end::{close, write_all};
-pub(crate) use room::{first_chunk, with_front};
+pub(crate) use room::{push_first_chunk, with_front};
 
 /// Bytes of records in a chunk.
 const CAPACITY: u32 = (chunk::CHUNK - chunk::HEADER) as u32;

@@ -1,6 +1,6 @@
 //! Traces of which something is missing or wrong.
 
-use mtr_format::compact::chunk::{HEADER, Header};
+use mtr_format::compact::chunk::{HEADER, Header, Stated};
 use proptest::prelude::*;
 
 use super::*;
@@ -181,6 +181,7 @@ proptest! {
                 nodes: n[4] >> (n[5] % 32),
                 lost: n[1],
                 forgets: n[0] % 3,
+                stated: Stated::of(n[4]),
             };
             (header, records)
         };

@@ -3,6 +3,8 @@
 
 use core::sync::atomic::{Ordering, fence};
 
+use mtr_format::compact::chunk;
+
 use super::room::write_last;
 use super::{Stream, streams};
 use crate::log::chunks;
@@ -55,6 +57,20 @@ pub(in crate::record::compact) fn close() {
             limit.store(0, Ordering::Relaxed);
         }
     }
+}
+
+/// Chunks with records that the streams have begun. Of a stream that goes on meanwhile, no more than
+/// it has.
+pub(crate) fn chunks_begun() -> u64 {
+    let begun = |stream: &Stream| {
+        // In this order: a number is stored behind the length 0.
+        let number = stream.header_u32(chunk::NUMBER).load(Ordering::Acquire);
+        let len = stream.header_u32(chunk::LENGTH).load(Ordering::Acquire);
+        u64::from(number) + u64::from(len > 0)
+    };
+    // SAFETY: as above. A slot stays mapped, and what is read of it is atomic.
+    let streams = streams().filter_map(|stream| unsafe { stream.as_ref() });
+    streams.filter(|stream| stream.has_slot()).map(begun).sum()
 }
 
 /// Writes out what is in the chunks, after [`close`], but for those of streams that `is_busy`: their

@@ -104,5 +104,6 @@ pub(super) fn publish(stamp: u64) {
     let latest = &HOT.latest.0;
     if stamp.saturating_sub(latest.load(Ordering::Relaxed)) > MOST_AHEAD / 2 {
         latest.store(stamp, Ordering::Relaxed);
+        clock::note_time(stamp);
     }
 }

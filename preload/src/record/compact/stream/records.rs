@@ -1,12 +1,18 @@
 //! What is stored in a stream: one function for each kind of record.
 
-use mtr_format::compact::chunk;
+use core::sync::atomic::Ordering;
+
+use mtr_format::compact::chunk::{self, Stated};
 use mtr_format::compact::encode::{self, Address, AllocHead, FreeTail, Short};
 use mtr_format::compact::op::{Family, FreeKind, MAX_TEXT, Outcome, TEXT};
 
 use super::super::Attempt;
-use super::{DEFINITION, EVENT, Stream, lose};
+use super::{CAPACITY, DEFINITION, EVENT, Stream, lose};
 use crate::lifecycle;
+
+/// Largest allocation that may do without a stamp of its own. One that is larger makes the peak more
+/// often than not, and costs the allocator more than a stamp.
+const SMALL: usize = 0xffff;
 
 impl Stream {
     /// Stores an allocation.
@@ -27,6 +33,10 @@ impl Stream {
     #[cold]
     #[inline(never)]
     fn append_long_alloc(&mut self, node: u32, address: Address, size: usize) {
+        // Not where it would begin a chunk, to which the address is no difference.
+        if size > SMALL && self.len + 2 * EVENT <= CAPACITY {
+            self.stamp_now();
+        }
         self.append_bytes(encode::alloc(node, address, size as u64).bytes());
     }
 
@@ -47,6 +57,9 @@ impl Stream {
         ptr: usize,
     ) {
         self.store_event(EVENT + DEFINITION, |stream| {
+            if size > SMALL {
+                stream.stamp_now();
+            }
             stream.order(ptr);
             let address = Address::behind(&mut stream.previous, ptr as u64);
             let family = encode::family(family, alignment as u64);
@@ -204,19 +217,21 @@ impl Stream {
         }
     }
 
-    /// Stores a line in one record; where its bytes are in the file if this is the front of the trace,
-    /// else 0.
+    /// Stores lines in one record that are overwritten in the file; where its bytes are there if this is
+    /// the front of the trace, else 0.
     #[cold]
-    pub(in crate::record::compact) fn text_in_front(&mut self, line: &[u8]) -> u64 {
+    pub(in crate::record::compact) fn text_in_front(&mut self, lines: &[u8]) -> u64 {
         let mut at = 0;
-        let head = [TEXT, line.len() as u8];
+        let head = [TEXT, lines.len() as u8];
         self.store(2 + MAX_TEXT as u32, |stream| {
             if stream.index == 0 && stream.number == 0 {
-                at = chunk::HEADER as u64 + u64::from(stream.len) + head.len() as u64;
+                at = chunk::HEADER as u16 + stream.len as u16 + head.len() as u16;
+                let stated = Stated { at, length: lines.len() as u16 };
+                stream.header_u32(chunk::STATED).store(stated.word(), Ordering::Relaxed);
             }
-            stream.append_parts(&[&head, line]);
+            stream.append_parts(&[&head, lines]);
         });
-        at
+        at.into()
     }
 
     /// Notes the memory that the process has, now and then.

@@ -6,10 +6,12 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 use mtr_format::compact::chunk;
 use mtr_format::compact::decode::{Decoder, Record};
 use mtr_format::compact::op::{MAX_TEXT, TEXT};
+use mtr_format::compact::sum;
 
 use super::super::clock;
 use super::order::{LONGEST_PERIOD, publish};
 use super::{CAPACITY, Stream, streams};
+use crate::global::{Scratch, Text};
 use crate::lifecycle;
 use crate::log::{self, chunks, file};
 use crate::sys::{self, Errno};
@@ -80,7 +82,9 @@ impl Stream {
         self.stamp = clock::now_after_all().max(self.stamp);
         publish(self.stamp);
         (self.previous, self.address) = (0, 0);
-        (self.period, self.until_stamp) = (LONGEST_PERIOD, LONGEST_PERIOD);
+        // What a process does at first is rare as often as not.
+        self.period = if number == 0 { 1 } else { LONGEST_PERIOD };
+        self.until_stamp = self.period;
         self.header_u64(chunk::ID).store(log::id(), Ordering::Relaxed);
         self.header_u32(chunk::STREAM).store(self.index, Ordering::Relaxed);
         self.header_u32(chunk::NUMBER).store(number, Ordering::Relaxed);
@@ -90,6 +94,7 @@ impl Stream {
         self.header_u32(chunk::NODES).store(self.nodes, Ordering::Relaxed);
         self.header_u32(chunk::LOST).store(0, Ordering::Relaxed);
         self.header_u32(chunk::FORGETS).store(self.forgets, Ordering::Relaxed);
+        self.header_u32(chunk::STATED).store(0, Ordering::Relaxed);
         let mark = u32::from_le_bytes(chunk::MARK);
         self.header_u32(0).store(mark, Ordering::Release);
         self.limit.store(CAPACITY, Ordering::Relaxed);
@@ -107,6 +112,20 @@ impl Stream {
             true => unsafe { write_out(self.records()) },
             false => 0,
         }
+    }
+}
+
+/// A chunk as it is now, with its sum.
+///
+/// # Safety
+/// `records` are those of a slot.
+unsafe fn sealed_chunk_of<'a>(records: *mut u8) -> &'a [u8] {
+    // SAFETY: the caller's promise; the sum has its place in the header, at its natural alignment.
+    unsafe {
+        let sum = sum::of(chunk_of(records));
+        (*records.sub(chunk::HEADER).add(chunk::SUM).cast::<AtomicU32>())
+            .store(sum, Ordering::Relaxed);
+        chunk_of(records)
     }
 }
 
@@ -130,7 +149,7 @@ unsafe fn chunk_of<'a>(records: *mut u8) -> &'a [u8] {
 /// `records` are those of a slot.
 unsafe fn write(records: *mut u8) -> sys::Result<()> {
     // SAFETY: the caller's promise.
-    let bytes = unsafe { chunk_of(records) };
+    let bytes = unsafe { sealed_chunk_of(records) };
     if bytes.len() == chunk::HEADER {
         return Ok(());
     }
@@ -208,18 +227,23 @@ pub(crate) fn with_front(write: impl FnOnce(&[u8])) {
         && front.has_slot()
     {
         // SAFETY: the stream's own slot.
-        write(unsafe { chunk_of(front.records()) });
+        write(unsafe { sealed_chunk_of(front.records()) });
     }
 }
 
-/// Hands the pieces of a first chunk to `push` that holds these lines, of a trace without a stream as
-/// yet.
+/// Appends a first chunk that holds these lines, of a trace without a stream as yet.
 #[cold]
-pub(crate) fn first_chunk(id: u64, lines: &[u8], mut push: impl FnMut(&[u8])) {
+pub(crate) fn push_first_chunk<const N: usize>(id: u64, lines: &[u8], out: &mut Text<N>) {
     let length = lines.chunks(MAX_TEXT).map(|piece| 2 + piece.len() as u32).sum();
-    push(&chunk::Header { id, length, ..chunk::Header::default() }.encode());
+    let header = chunk::Header { id, length, ..chunk::Header::default() }.encode();
+    let Some(mut chunk) = Scratch::<4096>::new() else { return };
+    chunk.push(&header);
     for piece in lines.chunks(MAX_TEXT) {
-        push(&[TEXT, piece.len() as u8]);
-        push(piece);
+        chunk.push(&[TEXT, piece.len() as u8]);
+        chunk.push(piece);
     }
+    let (behind, sum) = (chunk::SUM + 4, sum::of(chunk.as_bytes()).to_le_bytes());
+    out.push(header.get(..chunk::SUM).unwrap_or(&[]));
+    out.push(&sum);
+    out.push(chunk.as_bytes().get(behind..).unwrap_or(&[]));
 }
