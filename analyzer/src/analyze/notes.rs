@@ -150,9 +150,14 @@ pub(super) fn of(
             },
         ));
     }
-    if damage.cut {
-        let what = if log.is_compact { "record" } else { "line" };
-        notes.push(format!("The last {what} is truncated and not counted."));
+    cuts(log, &mut notes);
+    if damage.damaged > 0 {
+        notes.push(format!(
+            "{} of the trace {} damaged: about {} cannot be read.",
+            counted(damage.damaged, "chunk", "chunks"),
+            if damage.damaged == 1 { "is" } else { "are" },
+            counted(damage.damaged_bytes, "byte", "bytes"),
+        ));
     }
     if log.is_compact && damage.malformed > 0 {
         notes.push(format!(
@@ -181,6 +186,30 @@ pub(super) fn of(
         );
     }
     notes
+}
+
+/// Where the end of the trace is not there.
+fn cuts(log: &Log, notes: &mut Vec<String>) {
+    let damage = &log.damage;
+    match damage.short {
+        Some((there, whole)) => notes.push(format!(
+            "The trace is cut off: {} of {} are there.",
+            thousands(there),
+            counted(whole, "byte", "bytes"),
+        )),
+        None if damage.cut && log.is_compact => {
+            notes.push("The trace is cut off inside of a chunk.".into());
+        }
+        None if damage.cut => notes.push("The last line is truncated and not counted.".into()),
+        None => {}
+    }
+    if damage.tail_missing {
+        notes.push(
+            "The tail of the trace is missing (the file of its name with .tail behind it): the \
+             process did not write out the last of its records, so what is counted is too little."
+                .into(),
+        );
+    }
 }
 
 /// From when on something is missing; nothing is said of what was from the beginning on.

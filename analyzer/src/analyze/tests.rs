@@ -7,6 +7,8 @@ use crate::read::mtrace_text::read_from;
 use crate::symbolize::{Frame, Place};
 use mtr_format::compact::op::{Family, FreeKind, WALK_ENDED};
 
+mod damage; // a damaged trace of a correct program
+
 /// The profile of a trace with this text, every place resolved by `resolve`.
 fn profile_of(text: &str, resolve: impl Fn(&CallSite) -> Place) -> Profile {
     let kind_of_log = if text.starts_with("# mtr") { Order::Kept } else { Order::Loose };
@@ -155,9 +157,13 @@ fn what_is_missing_makes_a_trace_incomplete() {
 /// The profile of a compact trace in which each address is a function of its own: those at
 /// 0x7f... of a libc, the others of the program.
 fn profile_of_trace(trace: &Writer) -> Profile {
+    profile_of_chunks(&trace.chunks()).unwrap()
+}
+
+fn profile_of_chunks(chunks: &compact::Chunks) -> Result<Profile, Error> {
     let mut replay = Replay::new(Order::Kept);
     let path = Path::new("t.mtr");
-    let log = compact::read_from(&trace.chunks(), path, |e| replay.event(e)).unwrap();
+    let log = compact::read_from(chunks, path, |e| replay.event(e))?;
     let resolve = |site: &CallSite| Place {
         module: site.module.map(|id| log.sites.modules[id as usize].path.clone()),
         svma: site.address,
@@ -170,7 +176,7 @@ fn profile_of_trace(trace: &Writer) -> Profile {
         certainty: Certainty::Stated,
     };
     let places = log.sites.sites.iter().map(resolve).collect();
-    profile(
+    Ok(profile(
         path,
         &log,
         replay.finish(),
@@ -178,7 +184,7 @@ fn profile_of_trace(trace: &Writer) -> Profile {
         Resolved { places, ..Resolved::default() },
         &[],
         None,
-    )
+    ))
 }
 
 #[test]

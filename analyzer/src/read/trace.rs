@@ -97,8 +97,16 @@ pub struct Damage {
     pub first_malformed: Option<BadLine>,
     /// Lines or records of which a part was never stored.
     pub torn: u64,
-    /// The last line or record was cut, and is not counted.
+    /// The last line was cut and is not counted; or a compact trace ends inside of a chunk.
     pub cut: bool,
+    /// Bytes that a compact trace has, and how many it had when it was whole, if those are more.
+    pub short: Option<(u64, u64)>,
+    /// A compact trace is not whole without its tail, which is not there.
+    pub tail_missing: bool,
+    /// Chunks of a compact trace that are not as they were written, or of which the end cannot be read.
+    pub damaged: u64,
+    /// About how many bytes these are.
+    pub damaged_bytes: u64,
     /// Chunks of a compact trace that are missing.
     pub missing: u64,
     /// Stretches of a log that are missing: somebody cut them off, or they could not be written.
@@ -120,19 +128,23 @@ pub struct Damage {
 impl Damage {
     /// Whether there were records that nobody can see.
     pub fn hides_records(&self) -> bool {
-        let counts = [self.malformed, self.torn, self.lost, self.missing, self.holes];
-        counts.iter().any(|count| *count > 0) || self.tail_ignored.is_some()
+        let counts = [self.malformed, self.torn, self.lost];
+        counts.iter().any(|count| *count > 0)
+            || self.has_gaps()
+            || self.tail_missing
+            || self.tail_ignored.is_some()
     }
 
-    /// Whether a part in the middle is missing, so that what comes behind it refers to what nobody can
-    /// see.
+    /// Whether something is missing of which nobody knows how many records it had, so that what comes
+    /// behind it refers to what nobody can see.
     pub fn has_gaps(&self) -> bool {
-        self.missing + self.holes > 0
+        self.missing + self.damaged + self.holes > 0 || self.short.is_some()
     }
 
-    /// Whether so many records could be missing. How many were in a gap is not known.
+    /// Whether so many records could be missing, at any place of the trace.
     pub fn explains(&self, records: u64) -> bool {
-        self.has_gaps() || self.lost.saturating_add(self.malformed) >= records
+        // The tail has the end of each thread, and these are at different times.
+        self.has_gaps() || self.tail_missing || self.lost.saturating_add(self.malformed) >= records
     }
 }
 
@@ -288,6 +300,14 @@ impl Opened {
         }
         log.damage.tail_ignored = ignored.clone();
         log.had_tail = *had_tail;
+        self.look_for_tail(log);
+    }
+
+    /// Notes whether a tail is missing.
+    fn look_for_tail(&self, log: &mut Log) {
+        let (had_tail, ignored, _) = &self.tail;
+        let has_none = !self.is_running && !had_tail && ignored.is_none();
+        log.damage.tail_missing = has_none && self.chunks().is_some_and(Chunks::is_open);
     }
 }
 
@@ -348,7 +368,9 @@ pub fn read_before(path: &Path, position: u64, each: impl FnMut(Event)) -> Resul
     let mut trace = Opened::open(path)?;
     if let Content::Trace(chunks) = &mut trace.content {
         chunks.end_before(position);
-        return compact::read_from(chunks, path, each);
+        let mut log = compact::read_from(chunks, path, each)?;
+        trace.look_for_tail(&mut log);
+        return Ok(log);
     }
     let input = trace.input().take(position);
     mtrace_text::read_from(input, path, lines::CHUNK, Holes::AreLosses, each)

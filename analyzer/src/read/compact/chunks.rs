@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::fs::File;
 use std::io;
 
-use mtr_format::compact::chunk::{ALIGN, HEADER, Header, MARK};
+use mtr_format::compact::chunk::{ALIGN, CHUNK, HEADER, Header, MARK};
+use mtr_format::compact::sum;
+use mtr_format::text::meta::{Closed, Meta};
 
 use crate::read::front::{behind_hole, chunks_in, read_at};
 use crate::read::tail::Slots;
@@ -62,26 +64,57 @@ impl Bytes {
 pub struct Strange {
     /// Places where no chunk was and that are no hole.
     pub(super) stretches: u64,
+    /// Bytes of these.
+    pub(super) bytes: u64,
     /// The last bytes are too few for a chunk.
     pub(super) is_cut: bool,
 }
 
-/// Hands every chunk of trace `id` to `each`: its position, its header and how many bytes of its
-/// records are there.
-pub fn walk(bytes: &Bytes, id: u64, mut each: impl FnMut(u64, Header, u32)) -> io::Result<Strange> {
+/// How a chunk stands in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// As it was written.
+    Whole,
+    /// The file ends behind so many bytes of its records.
+    Cut(u32),
+    /// It is not as it was written, and what it says means nothing. The next chunk begins so many bytes
+    /// behind its beginning.
+    Damaged(u64),
+}
+
+/// Hands every chunk of trace `id` to `each`: its position, its header and its records, and how it
+/// stands there.
+pub fn walk(
+    bytes: &Bytes,
+    id: u64,
+    mut each: impl FnMut(u64, Header, &[u8], Found),
+) -> io::Result<Strange> {
     let (end, mut at) = (bytes.length()?, 0);
     let mut strange = Strange::default();
-    let mut buffer = Vec::new();
-    let mut front = [0; HEADER];
+    let (mut buffer, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     while at < end {
-        let read = bytes.read(&mut front, at)?;
-        if let Some(header) = Header::parse(&front[..read]).filter(|header| header.id == id) {
-            let rest = end.saturating_sub(at + HEADER as u64);
-            each(at, header, rest.min(header.length.into()) as u32);
-            at += header.size() as u64;
-            continue;
+        let mut read = bytes.read(&mut chunk, at)?;
+        let front = &chunk[..read.min(HEADER)];
+        let header = Header::parse(front).filter(|header| header.id == id);
+        if let Some(header) = header {
+            read = read.min(HEADER + header.length as usize);
+            let (length, records) = (HEADER + header.length as usize, &chunk[HEADER..read]);
+            // Where a chunk begins inside of it, its length is not what it was.
+            let is_whole = || chunks_in(&chunk[..read]).skip(1).all(|(_, h)| h.id != id);
+            let found = match read == length {
+                true if sum::is_right(&chunk[..read]) => Some(Found::Whole),
+                false if is_whole() => Some(Found::Cut((read - HEADER) as u32)),
+                _ => None,
+            };
+            if let Some(found) = found {
+                each(at, header, records, found);
+                at += header.size() as u64;
+                continue;
+            }
         }
         // Go on at the next chunk, wherever that is.
+        let begin = at;
+        at += if header.is_some() { ALIGN as u64 } else { 0 };
         let (mut is_strange, mut found) = (false, None);
         while at < end && found.is_none() {
             buffer.resize(SEARCHED + HEADER, 0);
@@ -98,9 +131,16 @@ pub fn walk(bytes: &Bytes, id: u64, mut each: impl FnMut(u64, Header, u32)) -> i
                 at = at.max(bytes.behind_hole(at)?);
             }
         }
-        let is_header = front[..read].starts_with(&MARK) && read < HEADER;
+        let is_header = chunk[..read].starts_with(&MARK) && read < HEADER;
         strange.is_cut |= is_header;
-        strange.stretches += u64::from(is_strange && !is_header);
+        match header {
+            Some(header) => each(begin, header, &chunk[HEADER..read], Found::Damaged(at - begin)),
+            None if is_strange && !is_header => {
+                strange.stretches += 1;
+                strange.bytes += at - begin;
+            }
+            None => {}
+        }
         if found.is_none() {
             break;
         }
@@ -114,6 +154,21 @@ pub fn id_of(front: &[u8]) -> Option<u64> {
     let count = |id: &u64| ids.iter().filter(|other| *other == id).count();
     // The first of several that are as frequent.
     ids.iter().rev().max_by_key(|id| count(id)).copied()
+}
+
+/// Whether it is the first chunk of a trace.
+pub(in crate::read) fn is_front(header: &Header) -> bool {
+    header.stream == 0 && header.number == 0
+}
+
+/// The `# closed` line among those of a first chunk that are overwritten.
+fn stated(header: &Header, records: &[u8]) -> Option<Closed> {
+    let range = header.stated.range();
+    let lines = records.get(range.start.checked_sub(HEADER)?..range.end.checked_sub(HEADER)?)?;
+    lines.split(|byte| *byte == b'\n').find_map(|line| match Meta::parse(line) {
+        Ok(Meta::Closed(closed)) => Some(closed),
+        _ => None,
+    })
 }
 
 /// One chunk.
@@ -143,15 +198,37 @@ pub struct Chunks {
     places: Vec<Place>,
     /// What has a later stamp is left out.
     pub(super) moment: Option<u64>,
-    pub(super) strange: Strange,
+    /// What cannot be read.
+    pub(super) loss: Loss,
+    /// What the first chunk says of the whole file. `None` where it has no line for that.
+    pub(super) closed: Option<Closed>,
+    /// Stamps and their times, but for those in the headers of chunks.
+    pub(super) readings: Vec<(u64, u64)>,
+}
+
+/// What of the chunks cannot be read.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    /// Chunks that are not as they were written, and other bytes that are none.
+    pub(super) damaged: u64,
+    /// About how many bytes these are.
+    pub(super) bytes: u64,
+    /// Chunks that should stand behind the last of their stream.
+    pub(super) missing: u64,
+    /// Bytes of the file, and how many it had.
+    pub(super) short: Option<(u64, u64)>,
+    pub(super) is_cut: bool,
+    /// Records of the first chunk if that is damaged: its lines are better than none.
+    pub(super) front: Vec<u8>,
 }
 
 impl Chunks {
     /// Finds the chunks of trace `id` in `bytes` and in the tail.
     pub fn find(bytes: Bytes, id: u64, tail: Slots) -> io::Result<Chunks> {
-        let moment = tail.moment;
+        let (moment, expected, reading) = (tail.moment, tail.begun(), tail.reading);
         let slots = tail.into_chunks();
         let mut places = Vec::new();
+        let (mut damaged, mut closed) = (Vec::new(), None);
         let mut add = |at, header: Header, length, is_in_slot| {
             let Header { stream, number, stamp, time, .. } = header;
             let is_cut = length < header.length;
@@ -163,7 +240,24 @@ impl Chunks {
                 add(index, header, (chunk.len() - HEADER) as u32, true);
             }
         }
-        let strange = walk(&bytes, id, |at, header, length| add(at, header, length, false))?;
+        let strange = walk(&bytes, id, |at, header, records, found| {
+            if is_front(&header) {
+                let stated = stated(&header, records);
+                closed =
+                    closed.into_iter().chain(stated).max_by_key(|closed: &Closed| closed.bytes);
+            }
+            match found {
+                Found::Whole => add(at, header, header.length, false),
+                Found::Cut(length) => add(at, header, length, false),
+                Found::Damaged(bytes) => {
+                    let front = if is_front(&header) { records.to_vec() } else { Vec::new() };
+                    // That of a running process may be on its way.
+                    if moment.is_none_or(|moment| header.stamp <= moment) {
+                        damaged.push((header, bytes.min(header.size() as u64), front));
+                    }
+                }
+            }
+        })?;
         // Of a chunk that is there twice the longer one counts. Of two as long, a process may have died
         // while it wrote the one in the file, or the first there: that may have a hole.
         places.sort_by_key(|place| {
@@ -171,7 +265,45 @@ impl Chunks {
             (stream, number, Reverse((length, is_in_slot, at)))
         });
         places.dedup_by_key(|place| (place.stream, place.number));
-        Ok(Chunks { bytes, slots, places, moment, strange })
+        let mut loss = Loss { damaged: strange.stretches, bytes: strange.bytes, ..Loss::default() };
+        loss.is_cut = strange.is_cut;
+        for (header, bytes, front) in damaged {
+            let key = (header.stream, header.number);
+            // One that a process was writing when it died is in its tail.
+            if places.binary_search_by_key(&key, |place| (place.stream, place.number)).is_err() {
+                loss.damaged += 1;
+                loss.bytes += bytes;
+                loss.front.extend(front);
+            }
+        }
+        let mut readings: Vec<_> = reading.into_iter().collect();
+        let mut chunks = Chunks { bytes, slots, places, moment, loss, closed, readings: vec![] };
+        if let Some(closed) = closed.filter(|closed| closed.bytes > 0) {
+            let length = chunks.bytes.length()?;
+            chunks.loss.short = Some((length, closed.bytes)).filter(|_| length < closed.bytes);
+            chunks.loss.missing = closed.chunks.saturating_sub(chunks.begun());
+            readings.extend((closed.stamp > 0).then_some((closed.stamp, closed.time)));
+        }
+        let behind = expected.iter().map(|(stream, begun)| {
+            let last = chunks.streams().find(|places| places[0].stream == *stream);
+            let last = last.and_then(|places| places.last());
+            begun.saturating_sub(last.map_or(0, |last| u64::from(last.number) + 1))
+        });
+        chunks.loss.missing += behind.sum::<u64>();
+        Ok(Chunks { readings, ..chunks })
+    }
+
+    /// For each stream, how many chunks it has begun as far as they are here, added up.
+    fn begun(&self) -> u64 {
+        self.streams()
+            .filter_map(|places| places.last())
+            .map(|last| u64::from(last.number) + 1)
+            .sum()
+    }
+
+    /// Whether the trace would say so if it were whole without its tail, and does not.
+    pub(in crate::read) fn is_open(&self) -> bool {
+        self.closed.is_some_and(|closed| closed.bytes == 0)
     }
 
     /// What has this stamp or a later one is left out.

@@ -19,15 +19,20 @@ pub(super) struct Clock {
     told: Option<u64>,
     /// First stamp at which it is told again.
     next: u64,
+    /// The newest stamp that was asked for.
+    last: u64,
 }
 
 impl Clock {
-    pub(super) fn new(places: &[Place]) -> Clock {
-        let points = || places.iter().map(|place| (place.stamp, place.time));
+    /// `readings` are stamps and their times that stand elsewhere.
+    pub(super) fn new(places: &[Place], readings: &[(u64, u64)]) -> Clock {
+        let stated = || places.iter().map(|place| (place.stamp, place.time));
+        let points = || stated().chain(readings.iter().copied());
         let rate = points()
             .min()
             .zip(points().max())
             .map(|(first, last)| last.1.saturating_sub(first.1) as f64 / (last.0 - first.0) as f64);
+        // From two that are too close, nothing can be told.
         let rate = rate.filter(|rate| RATES.contains(rate));
         Clock { rate, next: u64::MAX, ..Clock::default() }
     }
@@ -41,7 +46,13 @@ impl Clock {
     /// The time of `stamp`, when it is due.
     #[inline(always)]
     pub(super) fn at(&mut self, stamp: u64) -> Option<u64> {
+        self.last = stamp;
         if stamp < self.next { None } else { self.interpolate(stamp) }
+    }
+
+    /// The time of the last stamp, if it has not been told yet.
+    pub(super) fn end(&mut self) -> Option<u64> {
+        if self.next == u64::MAX { None } else { self.interpolate(self.last) }
     }
 
     #[cold]
@@ -52,9 +63,8 @@ impl Clock {
     }
 
     fn tell(&mut self, stamp: u64, time: u64) -> Option<u64> {
-        if let Some(rate) = self.rate {
-            self.next = stamp.saturating_add((STEP / rate) as u64);
-        }
+        // Without a rate, what comes later would seem to be at the same time.
+        self.next = stamp.saturating_add((STEP / self.rate?) as u64);
         // Headers of several threads may contradict each other by a little.
         if self.told.is_some_and(|told| told >= time) {
             return None;
@@ -71,7 +81,7 @@ mod tests {
     fn clock(points: &[(u64, u64)]) -> Clock {
         let mut places = super::super::chunks::places_at(points);
         places.rotate_left(1);
-        Clock::new(&places)
+        Clock::new(&places, &[])
     }
 
     #[test]
@@ -87,9 +97,15 @@ mod tests {
     }
 
     #[test]
-    fn one_header_is_all_that_is_told() {
+    fn of_one_header_nothing_is_told_without_another_reading() {
         let mut clock = clock(&[(1_000, 5)]);
+        assert_eq!(clock.state(1_000, 5), None);
+        assert_eq!((clock.at(u64::MAX - 1), clock.end()), (None, None));
+        let places = super::super::chunks::places_at(&[(1_000, 5)]);
+        let mut clock = Clock::new(&places, &[(30_001_000, 10_000_005)]);
         assert_eq!(clock.state(1_000, 5), Some(5));
-        assert_eq!(clock.at(u64::MAX), None);
+        assert_eq!(clock.at(6_001_000), Some(2_000_005));
+        assert_eq!(clock.at(6_301_000), None);
+        assert_eq!(clock.end(), Some(2_100_005));
     }
 }

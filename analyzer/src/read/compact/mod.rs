@@ -11,13 +11,15 @@ use std::collections::BinaryHeap;
 use std::path::Path;
 
 use mtr_format::compact::chunk;
+use mtr_format::compact::decode::{Decoder, Record};
 use mtr_format::text::decode::Line;
 use mtr_format::text::meta::Meta;
 
 use super::CallSites;
 use super::trace::{Event, Log};
 use crate::error::Error;
-pub use chunks::{Bytes, Chunks, Strange, id_of, walk};
+pub(in crate::read) use chunks::is_front;
+pub use chunks::{Bytes, Chunks, Found, Strange, id_of, walk};
 use clock::Clock;
 pub use stacks::Stacks;
 use stream::Stream;
@@ -55,13 +57,19 @@ pub fn read_items<E: From<Error>>(
         path,
         log: Log { is_compact: true, ..Log::default() },
         stacks: Stacks::default(),
-        clock: Clock::new(chunks.places()),
+        clock: Clock::new(chunks.places(), &chunks.readings),
         moment: chunks.moment.unwrap_or(u64::MAX),
         lost: 0,
     };
     let mut streams: Vec<Stream<'_>> =
         chunks.streams().enumerate().map(|(index, places)| Stream::new(index, places)).collect();
     shared.log.streams = streams.len() as u64;
+    for line in lines_of(&chunks.loss.front) {
+        // One that is damaged means nothing.
+        if shared.line(&line).is_ok() {
+            each(Item::Line(&line), &shared.stacks)?;
+        }
+    }
     // The streams by the stamp at which each goes on. One of them has the floor until its stamps
     // pass that of the next, so that this costs nothing for each event.
     let mut order: BinaryHeap<Reverse<Key>> =
@@ -74,7 +82,22 @@ pub fn read_items<E: From<Error>>(
             None => streams[index] = Stream::new(index, &[]),
         }
     }
+    if let Some(nanoseconds) = shared.clock.end() {
+        each(Item::Event(Event::Time { nanoseconds }), &shared.stacks)?;
+    }
     Ok(shared.finish())
+}
+
+/// The lines among the records of a chunk, as far as these can be read.
+fn lines_of(records: &[u8]) -> Vec<Vec<u8>> {
+    let (mut decoder, mut text) = (Decoder::new(), Vec::new());
+    while let Some(record) = decoder.next(records) {
+        if let Record::Text(piece) = record {
+            text.extend_from_slice(piece);
+        }
+    }
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    lines.filter_map(|line| line.strip_suffix(b"\n")).map(<[u8]>::to_vec).collect()
 }
 
 /// The order of runs: by stamp, then by stream.
@@ -126,9 +149,17 @@ impl Shared<'_> {
         let mut log = self.log;
         // The line that says so may be among what is missing.
         log.header.version.get_or_insert(chunk::VERSION.into());
-        log.damage.malformed += self.chunks.strange.stretches;
-        log.damage.cut |= self.chunks.strange.is_cut;
-        log.damage.lost = log.damage.lost.max(self.lost);
+        let (damage, loss) = (&mut log.damage, &self.chunks.loss);
+        damage.lost = damage.lost.max(self.lost);
+        // Chunks that could not be written are among what was lost.
+        let behind = if damage.lost > 0 { 0 } else { loss.missing };
+        // What is damaged leaves a gap in the numbers of its stream.
+        damage.missing = (damage.missing + behind).saturating_sub(loss.damaged);
+        damage.missing = if loss.short.is_some() { 0 } else { damage.missing };
+        damage.damaged += loss.damaged;
+        damage.damaged_bytes += loss.bytes;
+        damage.short = loss.short;
+        damage.cut |= loss.is_cut;
         log.sites = CallSites {
             program: log.header.program.clone(),
             directory: log.header.directory.clone(),

@@ -174,7 +174,11 @@ impl<'a> Stream<'a> {
     fn end(&mut self, length: usize, shared: &mut Shared<'_>) {
         self.is_damaged = !self.is_whole || self.decoder.position() < length;
         match self.is_whole {
-            true => shared.log.damage.malformed += u64::from(self.is_damaged),
+            true if self.is_damaged => {
+                shared.log.damage.damaged += 1;
+                shared.log.damage.damaged_bytes += (length - self.decoder.position()) as u64;
+            }
+            true => {}
             false => shared.log.damage.cut = true,
         }
         self.buffer.clear();

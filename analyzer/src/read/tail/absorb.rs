@@ -7,12 +7,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use mtr_format::compact::chunk::{ALIGN, Header};
-use mtr_format::compact::op;
+use mtr_format::compact::chunk::{ALIGN, HEADER, Header};
+use mtr_format::compact::{op, sum};
 
 use super::{Beside, Blocks, Slots, beside, tail_path};
 use crate::error::Error;
-use crate::read::compact::{Bytes, walk};
+use crate::read::compact::{self, Bytes, walk};
 use crate::read::front::{self, read_at};
 
 /// What [`absorb`] did.
@@ -145,7 +145,7 @@ fn loss(file: &File, tail: &Blocks, behind: u64) -> io::Result<(u64, Cow<'static
 
 /// A chunk in the file. The one that a process was writing out when it died may be there in part: cut,
 /// or with a hole where others lie behind it.
-struct Found {
+struct There {
     at: u64,
     length: u32,
     /// Bytes of records that the file has.
@@ -159,24 +159,51 @@ fn slots<'a>(file: &File, tail: &'a Slots) -> io::Result<Pieces<'a>> {
     let end = bytes.length()?;
     let (mut found, mut behind) = (hashbrown::HashMap::new(), end);
     let mut last = Header { id: tail.id, ..Header::default() };
-    walk(&bytes, tail.id, |at, header, available| {
+    let (mut begun, mut stated) = (hashbrown::HashMap::new(), None);
+    let mut note_number = |header: &Header| {
+        let number = begun.entry(header.stream).or_insert(0);
+        *number = u64::from(header.number).max(*number);
+    };
+    walk(&bytes, tail.id, |at, header, records, how| {
         behind = behind.max(at + header.size() as u64);
-        note_last(&mut last, &header);
+        let available = match how {
+            compact::Found::Whole => header.length,
+            compact::Found::Cut(available) => available,
+            // The process died while it wrote this one.
+            compact::Found::Damaged(_) => 0,
+        };
+        if !matches!(how, compact::Found::Damaged(_)) {
+            note_last(&mut last, &header);
+            note_number(&header);
+        }
+        if at == 0 && compact::is_front(&header) {
+            stated = line_in(&header, records);
+        }
         let found = found.entry((header.stream, header.number)).or_insert_with(Vec::new);
-        found.push(Found { at, length: header.length, available });
+        found.push(There { at, length: header.length, available });
     })?;
     for chunk in tail.chunks() {
         let Some(header) = Header::parse(chunk) else { continue };
         note_last(&mut last, &header);
+        note_number(&header);
+        let mut chunk = chunk.to_vec();
+        sum::seal(&mut chunk);
         let copies = found.get(&(header.stream, header.number)).map_or(&[][..], |copies| copies);
         if copies.iter().any(|copy| copy.available > header.length) {
             continue;
         }
         // A chunk reaches to where its header says, so only one of this length fits there. Of
         // several, the last counts.
-        match copies.iter().rfind(|copy| copy.length == header.length) {
-            Some(copy) => pieces.push((copy.at, chunk.into())),
+        let front = compact::is_front(&header).then(|| line_in(&header, &chunk[HEADER..]));
+        let at = match copies.iter().rfind(|copy| copy.length == header.length) {
+            Some(copy) => {
+                pieces.push((copy.at, chunk.into()));
+                copy.at
+            }
             None => append(&mut pieces, &mut behind, chunk.into()),
+        };
+        if let Some(line) = front.flatten() {
+            stated = stated.or(Some(at + line));
         }
     }
     if tail.lost > 0 {
@@ -185,17 +212,43 @@ fn slots<'a>(file: &File, tail: &'a Slots) -> io::Result<Pieces<'a>> {
         let line = format!("# lost {} {}{since}\n", tail.lost, tail.lost_errno);
         let length = 2 + line.len() as u32;
         let header = Header { length, number: last.number.saturating_add(1), ..last };
-        let text = [&header.encode()[..], &[op::TEXT, line.len() as u8], line.as_bytes()].concat();
+        let mut text =
+            [&header.encode()[..], &[op::TEXT, line.len() as u8], line.as_bytes()].concat();
+        sum::seal(&mut text);
+        note_number(&header);
         append(&mut pieces, &mut behind, text.into());
+    }
+    if let Some(at) = stated {
+        let chunks = begun.values().map(|number| number + 1).sum();
+        let ends = pieces.iter().map(|(position, bytes)| position + bytes.len() as u64);
+        let bytes = ends.max().unwrap_or(0).max(end);
+        pieces.push((at, closed(bytes, chunks, tail).into_bytes().into()));
     }
     Ok(pieces)
 }
 
-fn append<'a>(pieces: &mut Pieces<'a>, behind: &mut u64, chunk: Cow<'a, [u8]>) {
-    *behind = behind.next_multiple_of(ALIGN as u64);
-    let end = *behind + chunk.len() as u64;
-    pieces.push((*behind, chunk));
-    *behind = end;
+/// Where the `# closed` line is in the file, of which these are the first chunk's header and records.
+fn line_in(header: &Header, records: &[u8]) -> Option<u64> {
+    let range = header.stated.range();
+    let lines = records.get(range.start.checked_sub(HEADER)?..range.end.checked_sub(HEADER)?)?;
+    let line = lines.windows(CLOSED.len()).rposition(|word| word == CLOSED.as_bytes())?;
+    Some((range.start + line) as u64)
+}
+
+const CLOSED: &str = "# closed ";
+
+/// The line that says that the trace is whole without its tail, and has so many bytes.
+fn closed(bytes: u64, chunks: u64, tail: &Slots) -> String {
+    let (stamp, time) = tail.reading.unwrap_or_default();
+    format!("{CLOSED}{bytes:020} {chunks:020} {stamp:020} {time:020}\n")
+}
+
+/// Where it will stand.
+fn append<'a>(pieces: &mut Pieces<'a>, behind: &mut u64, chunk: Cow<'a, [u8]>) -> u64 {
+    let at = behind.next_multiple_of(ALIGN as u64);
+    *behind = at + chunk.len() as u64;
+    pieces.push((at, chunk));
+    at
 }
 
 /// Keeps the header of the last chunk of the first stream, without what was lost before it.

@@ -8,7 +8,7 @@ use mtr_format::compact::chunk::{ALIGN, CHUNK, HEADER, Header};
 use mtr_format::compact::decode::{Decoder, Record};
 use mtr_format::tail as layout;
 
-use super::{Fields, damaged};
+use super::{Fields, damaged, u64_at};
 use crate::error::Error;
 use crate::read::front::read_at;
 
@@ -26,8 +26,12 @@ pub struct Slots {
     /// What has a later stamp comes after the moment that was read: of a running process only what
     /// precedes it is known of every thread.
     pub moment: Option<u64>,
+    /// A stamp, and its time in nanoseconds since the trace began.
+    pub reading: Option<(u64, u64)>,
     /// Headers and records.
     chunks: Vec<Vec<u8>>,
+    /// Streams whose chunk is empty, and its number: so many are in the file.
+    empty: Vec<(u32, u64)>,
 }
 
 impl Slots {
@@ -52,9 +56,23 @@ impl Slots {
         if is_running {
             slots.moment = read()?.iter().map(|chunk| last_stamp(chunk)).max();
         }
+        slots.reading = reading(file).map_err(|source| Error::Read {
+            path: path.into(),
+            position: layout::CLOCK as u64,
+            source,
+        })?;
         slots.chunks = read()?;
+        let headers = slots.chunks.iter().filter_map(|chunk| Header::parse(chunk));
+        let empty = headers.filter(|header| header.length == 0);
+        slots.empty = empty.map(|header| (header.stream, header.number.into())).collect();
         slots.chunks.retain(|chunk| chunk.len() > HEADER);
         Ok(slots)
+    }
+
+    /// Streams of which nothing is in the tail, and how many chunks of them are in the file. Nobody
+    /// knows how many could not be written.
+    pub(in crate::read) fn begun(&self) -> Vec<(u32, u64)> {
+        if self.lost > 0 { Vec::new() } else { self.empty.clone() }
     }
 
     /// Header and records of each chunk.
@@ -66,6 +84,16 @@ impl Slots {
     pub(in crate::read) fn into_chunks(self) -> Vec<Vec<u8>> {
         self.chunks
     }
+}
+
+/// The last reading of the clock in a tail.
+fn reading(file: &File) -> std::io::Result<Option<(u64, u64)>> {
+    const LENGTH: usize = layout::CLOCK_READINGS + 32 - layout::CLOCK;
+    let mut bytes = [0; LENGTH];
+    read_at(file, &mut bytes, layout::CLOCK as u64)?;
+    let number = u64_at(&bytes, 0);
+    let place = layout::CLOCK_READINGS - layout::CLOCK + 16 * (number & 1) as usize;
+    Ok((number > 0).then(|| (u64_at(&bytes, place), u64_at(&bytes, place + 8))))
 }
 
 /// The chunk in the slot at `place`, if there is one of the trace `id`. One without records has a

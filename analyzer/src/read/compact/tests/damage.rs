@@ -78,7 +78,9 @@ fn a_hole_or_junk_between_chunks_is_passed_over() {
         bytes.extend(between);
         bytes.extend(file_of(rest));
         let (log, _) = read_chunks(&chunks_of(bytes));
-        assert_eq!((log.records, log.damage.malformed, log.damage.missing), (8, strange, 0));
+        let Damage { damaged, damaged_bytes, malformed, missing, .. } = log.damage;
+        assert_eq!((log.records, malformed, missing), (8, 0, 0));
+        assert_eq!((damaged, damaged_bytes), (strange, 64 * strange));
     }
 }
 
@@ -89,7 +91,8 @@ fn a_chunk_of_another_trace_is_passed_over() {
     let bytes = file_of(&chunks);
     assert_eq!(id_of(&bytes), Some(writer::ID));
     let (log, _) = read_chunks(&chunks_of(bytes));
-    assert_eq!((log.records, log.damage.missing), (7, 1));
+    // The gap that it leaves is the same thing.
+    assert_eq!((log.records, log.damage.damaged, log.damage.missing), (7, 1, 0));
 }
 
 #[test]
@@ -99,9 +102,29 @@ fn a_damaged_record_takes_the_rest_of_its_chunk() {
     let last = chunks[2].1.len() - 4;
     chunks[2].1[last] = 0;
     let (log, events) = read_chunks(&chunks_of(file_of(&chunks)));
-    assert_eq!((log.records, log.damage.malformed), (7, 1));
+    assert_eq!((log.records, log.damage.damaged, log.damage.damaged_bytes), (7, 1, 4));
     let last_but_two = sites(&events)[4];
     assert_eq!(addresses(&log, last_but_two), [0x401002]);
+}
+
+#[test]
+fn of_a_chunk_that_is_not_as_it_was_written_nothing_counts_but_the_first_lines() {
+    let mut trace = five_chunks();
+    trace.text(b"# exit\n");
+    let chunks = trace.all();
+    let bytes = file_of(&chunks);
+    let mut at = 0;
+    for (index, (_, records)) in chunks.iter().enumerate() {
+        let mut damaged = bytes.clone();
+        // Another size of its last allocation, or another letter.
+        damaged[at + HEADER + records.len() - 1] ^= 1;
+        at += (HEADER + records.len()).next_multiple_of(64);
+        let (log, _) = read_chunks(&chunks_of(damaged));
+        let records = [8, 7, 7, 7, 7, 4][index];
+        assert_eq!((log.records, log.damage.damaged), (records, 1), "chunk {index}");
+        assert_eq!((log.damage.missing, log.header.pid), (0, Some(4711)), "chunk {index}");
+        assert_eq!(log.exited, index < 5);
+    }
 }
 
 #[test]
