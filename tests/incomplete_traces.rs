@@ -157,3 +157,50 @@ fn a_running_process_s_trace_is_not_called_cut() {
         assert!(!is_incomplete && text.contains("live now"), "{text}");
     }
 }
+
+/// Seconds in `blocks, 0.301 s after` or `blocks, 0.000 to 0.301 s after`.
+fn time_of_peak(text: &str) -> (f64, f64) {
+    let line = text.lines().find(|line| line.starts_with("peak:")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    let end = words.iter().position(|word| *word == "s").unwrap_or_else(|| panic!("{text}"));
+    let number = |at: usize| words[at].parse::<f64>().unwrap();
+    let begin = if words[end - 2] == "to" { end - 3 } else { end - 1 };
+    (number(begin), number(end - 1))
+}
+
+#[test]
+fn the_time_of_the_peak_is_right_in_a_trace_of_one_chunk() {
+    let folder = Folder::new("incomplete-time");
+    let program = compile(&folder, "waits", &program("waits_then_peaks.c"), &["-O1"]);
+    for (size, how) in
+        [("1000000", "return"), ("1000000", "kill"), ("20000", "return"), ("20000", "kill")]
+    {
+        let start = std::time::Instant::now();
+        let run = Traced::compact(&folder, &program).args(&[size, how]).run();
+        let total = start.elapsed().as_secs_f64();
+        assert!(std::fs::metadata(&run.path).unwrap().len() < 32768, "one chunk");
+        let report = mtr_report([&run.path]).succeeded();
+        let (from, to) = time_of_peak(&report.text);
+        // The trace begins before the program's own clock.
+        let own: Vec<f64> =
+            run.stdout().split_whitespace().map(|n| n.parse::<f64>().unwrap() / 1e9).collect();
+        let text = format!("{size} {how}: {own:?} of {total}: {}", report.text);
+        assert!(to >= own[0] - 0.01 && to <= total, "{text}");
+        // A large block has a stamp of its own.
+        assert!(size == "20000" || from >= 0.29, "{text}");
+        assert!(from <= own[0] + total - own[1], "{text}");
+    }
+}
+
+#[test]
+fn where_no_rate_is_known_no_time_is_told() {
+    // Two words, of a trace whose process was killed before it read the clock twice.
+    let folder = Folder::new("incomplete-no-rate");
+    let program = compile(&folder, "ends", &program("ends.c"), &["-pthread"]);
+    let run = Traced::compact(&folder, &program).args(&["kill", "10"]).run();
+    let mut tail = std::fs::read(tail_of(&run.path)).unwrap();
+    tail[64..104].fill(0);
+    std::fs::write(tail_of(&run.path), tail).unwrap();
+    let text = mtr_report([&run.path]).succeeded().text;
+    assert!(text.contains("peak: ") && !text.contains("after the start"), "{text}");
+}

@@ -95,6 +95,7 @@ fn profile(
         totals: outcome.totals,
         peak: Amount { bytes: outcome.peak.bytes, blocks: outcome.peak.blocks },
         peak_time: outcome.peak.time,
+        peak_until: outcome.peak.until,
         suppressed,
         sites,
         stacks: places.stacks,

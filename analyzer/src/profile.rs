@@ -40,6 +40,8 @@ pub struct Profile {
     pub peak: Amount,
     /// Nanoseconds from the start of the trace to the peak, where it has samples of the time.
     pub peak_time: Option<u64>,
+    /// The first sample behind the peak: it was reached between these two.
+    pub peak_until: Option<u64>,
     /// Allocation sites, those with most live bytes first.
     pub sites: Vec<Site>,
     /// The call stacks that `sites` and `faults` refer to.

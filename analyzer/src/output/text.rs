@@ -149,12 +149,27 @@ fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     let Amount { bytes, blocks } = profile.peak;
     write!(out, "peak: {} bytes in {} blocks", thousands(bytes), thousands(blocks))?;
     if let Some(time) = profile.peak_time {
-        write!(out, ", {}.{:03} s after the start", time / 1_000_000_000, time / 1_000_000 % 1000)?;
+        write!(out, ", {} s after the start", moment(time, profile.peak_until))?;
     }
     if totals.resident > 0 {
         write!(out, "\nresident memory: at most {} bytes", thousands(totals.resident))?;
     }
     writeln!(out)
+}
+
+/// Seconds of something that happened between two samples of the time, of which the second may be
+/// missing.
+fn moment(time: u64, until: Option<u64>) -> String {
+    /// Nanoseconds of which nothing is said.
+    const CLOSE: u64 = 10_000_000;
+    let seconds = |time| format!("{}.{:03}", time / 1_000_000_000, time / 1_000_000 % 1000);
+    match until {
+        Some(until) if until.saturating_sub(time) > CLOSE => {
+            format!("{} to {}", seconds(time), seconds(until))
+        }
+        Some(_) => seconds(time),
+        None => format!("at least {}", seconds(time)),
+    }
 }
 
 /// The allocation sites or call stacks.

@@ -11,7 +11,11 @@ pub struct Peak {
     pub line: u64,
     /// Nanoseconds since the trace began, as of the last sample before; `None` without samples.
     pub time: Option<u64>,
+    /// As of the first sample behind it; `None` without one.
+    pub until: Option<u64>,
     now: Option<u64>,
+    /// The generation that `until` is of.
+    dated: u64,
     live: u64,
     generation: u64,
 }
@@ -27,6 +31,10 @@ impl Peak {
     /// The time at which what follows happens.
     pub(super) fn go_on(&mut self, nanoseconds: u64) {
         self.now = Some(nanoseconds);
+        if self.dated != self.generation {
+            self.dated = self.generation;
+            self.until = self.now;
+        }
     }
 
     #[inline]

@@ -269,9 +269,16 @@ fn notes_are_broken_at_eighty_columns_and_cannot_move_the_cursor() {
 fn samples_of_time_and_memory_are_shown() {
     let mut profile = three_leaks();
     profile.peak_time = Some(12_034_567_890);
+    profile.peak_until = Some(12_044_000_000);
     profile.totals.resident = 8192;
     let text = report(&profile, &in_home());
     let expected = "peak: 456 bytes in 3 blocks, 12.034 s after the start\n\
                     resident memory: at most 8,192 bytes\n";
     assert!(text.contains(expected), "{text}");
+    profile.peak_until = Some(14_000_000_000);
+    let text = report(&profile, &in_home());
+    assert!(text.contains(" blocks, 12.034 to 14.000 s after the start\n"), "{text}");
+    profile.peak_until = None;
+    let text = report(&profile, &in_home());
+    assert!(text.contains(" blocks, at least 12.034 s after the start\n"), "{text}");
 }
