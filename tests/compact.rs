@@ -340,3 +340,20 @@ fn the_decoders_read_the_documented_example_and_see_what_they_are_there_to_see()
     let (trace, count) = (Trace::read(&path).unwrap(), check_trace_order(&path));
     assert!(!trace.damaged.is_empty() && count.damaged == 1, "{:?}", trace.damaged);
 }
+
+#[test]
+fn a_trace_of_callers_only_says_so() {
+    let folder = Folder::new("compact-callers");
+    let program = compile(&folder, "ends", &program("ends.c"), &["-pthread"]);
+    for stacks in ["caller", "full"] {
+        let run = Traced::compact(&folder, &program).args(&["exit", "100"]);
+        let run = run.env("MTR_STACKS", stacks).run();
+        let trace = run.trace();
+        let is_caller = stacks == "caller";
+        assert_eq!(trace.notes("stacks").len(), usize::from(is_caller));
+        let frames = trace.stack_of(trace.blocks_of(4242)[0]).frames.len();
+        assert_eq!(frames == 1, is_caller, "{frames} frames");
+        let report = mtr_report([&run.path]).succeeded().text;
+        assert_eq!(report.contains("Only the caller of each allocation"), is_caller, "{report}");
+    }
+}

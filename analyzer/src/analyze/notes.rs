@@ -40,6 +40,9 @@ pub(super) fn of(
         let own = if damage.lost == 0 && log.header.version.is_some() { own } else { "" };
         notes.push(format!("The trace holds no records.{own}"));
     }
+    if log.header.caller_only {
+        notes.push("Only the caller of each allocation was recorded (--stacks=caller).".into());
+    }
     match ending {
         Ending::Killed => {
             let how = match status.and_then(|status| status.signal()) {

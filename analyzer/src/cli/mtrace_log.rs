@@ -61,8 +61,8 @@ impl<W: Write> Writer<'_, W> {
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
         match Meta::parse(line) {
             Ok(Meta::TraceVersion(_)) => writeln!(self.out, "# mtr log 1"),
-            // What is said of chunks means nothing in a log.
-            Ok(Meta::Closed(_)) => Ok(()),
+            // What is said of chunks and stacks means nothing in a log.
+            Ok(Meta::Closed(_) | Meta::CallerOnly) => Ok(()),
             // Positions in the parent's log are other ones.
             Ok(Meta::Parent { pid, path, .. }) => {
                 write!(self.out, "# parent {pid} - ")?;

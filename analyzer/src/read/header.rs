@@ -31,6 +31,8 @@ pub struct Header {
     /// Recording waits for the program's own mtrace() (`true`) or begins with the first
     /// allocation (`false`).
     pub start_by_mtrace: Option<bool>,
+    /// Of each call stack only the caller was recorded.
+    pub caller_only: bool,
     /// The module that takes calls of malloc before they can be recorded.
     pub preceded: Option<PathBuf>,
     /// new and delete are those of a C++ runtime or an allocator, and nobody else's.
@@ -67,6 +69,7 @@ impl Header {
                     words.split(|b| *b == b' ').map(|word| unescape(word).collect()).collect();
             }
             Meta::Preceded(name) => first(&mut self.preceded, || Some(path(name))),
+            Meta::CallerOnly => self.caller_only = true,
             Meta::StandardOperators => self.standard_operators = true,
             Meta::StartByMtrace(by) => first(&mut self.start_by_mtrace, || Some(by)),
             Meta::Parent { pid, path: log, .. } => {

@@ -32,6 +32,8 @@ pub enum Meta<'a> {
     RelativeAddresses(bool),
     /// `# start process` (false) or `mtrace` (true).
     StartByMtrace(bool),
+    /// `# stacks caller`, in a compact trace: of each call stack only the caller was recorded.
+    CallerOnly,
     /// `# preceded NAME`: the module that takes calls of malloc before they can be recorded.
     Preceded(&'a [u8]),
     /// `# operators standard`: new and delete are those of a C++ runtime or an allocator.
@@ -146,6 +148,7 @@ impl<'a> Meta<'a> {
                 b"mtrace" => Ok(Meta::StartByMtrace(true)),
                 _ => Err("\"# start process\" or \"# start mtrace\""),
             },
+            b"stacks" if values.rest == b"caller" => Ok(Meta::CallerOnly),
             b"preceded" => Ok(Meta::Preceded(values.rest)),
             b"operators" if values.rest == b"standard" => Ok(Meta::StandardOperators),
             b"parent" => parent(&mut values).ok_or("\"# parent PID POSITION PATH\""),
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 22] = [
+        let lines: [(&str, Meta<'_>); 23] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),
@@ -274,6 +277,7 @@ mod tests {
             ("# arguments ./t -v", Meta::Arguments(b"./t -v")),
             ("# addresses absolute", Meta::RelativeAddresses(false)),
             ("# start mtrace", Meta::StartByMtrace(true)),
+            ("# stacks caller", Meta::CallerOnly),
             ("# preceded ./t", Meta::Preceded(b"./t")),
             ("# operators standard", Meta::StandardOperators),
             ("# forked beside threads", Meta::ForkedBesideThreads),

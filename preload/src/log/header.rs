@@ -105,6 +105,9 @@ fn of_what<const N: usize>(
     text.push(if config.relative_addresses { b"relative" } else { b"absolute" });
     text.push(b"\n# start ");
     text.push(if by_mtrace { b"mtrace" } else { b"process" });
+    if config.is_compact && config.caller_only {
+        text.push(b"\n# stacks caller");
+    }
     if let Some(module) = operators::malloc_before_us() {
         text.push(b"\n# preceded ");
         text.push_escaped(module.name());
