@@ -9,7 +9,7 @@ use super::Blind;
 use super::faults::{Verdict, double_frees};
 use crate::output::number::{counted, thousands};
 use crate::profile::Ending;
-use crate::read::{Damage, Log};
+use crate::read::{Damage, Link, Log};
 use crate::replay::Outcome;
 
 /// One sentence for each thing that is missing, odd or not what it seems.
@@ -43,6 +43,7 @@ pub(super) fn of(
     if log.header.caller_only {
         notes.push("Only the caller of each allocation was recorded (--stacks=caller).".into());
     }
+    cut_stacks(log, outcome, &mut notes);
     match ending {
         Ending::Killed => {
             let how = match status.and_then(|status| status.signal()) {
@@ -189,6 +190,36 @@ pub(super) fn of(
         );
     }
     notes
+}
+
+/// Allocations whose call stacks are not whole.
+fn cut_stacks(log: &Log, outcome: &Outcome, notes: &mut Vec<String>) {
+    // A stack stands behind the one that it continues.
+    let mut marks: Vec<(bool, bool)> = Vec::with_capacity(log.sites.stacks.len());
+    for node in &log.sites.stacks {
+        let parent = node.parent.and_then(|parent| marks.get(parent as usize));
+        let (is_cut, is_ended) = parent.copied().unwrap_or_default();
+        marks.push((is_cut || node.link == Link::Cut, is_ended || node.link == Link::Ended));
+    }
+    let (mut cut, mut ended) = (0, 0);
+    for (totals, (is_cut, is_ended)) in outcome.sites.iter().zip(marks) {
+        cut += if is_cut { totals.allocs } else { 0 };
+        ended += if is_ended { totals.allocs } else { 0 };
+    }
+    if cut > 0 {
+        notes.push(format!(
+            "{} had more than 4,096 frames on the call stack: the innermost 1,000 and the outermost 24 \
+             are recorded.",
+            counted(cut, "allocation", "allocations"),
+        ));
+    }
+    if ended > 0 {
+        notes.push(format!(
+            "{} a call stack that ends before its root: a caller has no unwind information, or the stack \
+             could not be read.",
+            counted(ended, "allocation has", "allocations have"),
+        ));
+    }
 }
 
 /// Where the end of the trace is not there.

@@ -5,7 +5,7 @@ use crate::read::Holes;
 use crate::read::compact::{self, writer::Writer};
 use crate::read::mtrace_text::read_from;
 use crate::symbolize::{Frame, Place};
-use mtr_format::compact::op::{Family, FreeKind, WALK_ENDED};
+use mtr_format::compact::op::{FRAMES_CUT, Family, FreeKind, WALK_ENDED};
 
 mod damage; // a damaged trace of a correct program
 
@@ -313,6 +313,22 @@ fn a_hole_in_a_log_is_said_and_explains_any_fault() {
         "{both}"
     );
     assert!(!both.contains(" some "), "what could not be written has been counted: {both}");
+}
+
+#[test]
+fn allocations_whose_stacks_are_not_whole_are_counted() {
+    let mut trace = Writer::new();
+    let whole = trace.stack(&[0x401001, 0x401100]);
+    let ended = trace.stack(&[0x401002, 0x401100, WALK_ENDED]);
+    let cut = trace.stack(&[0x401003, FRAMES_CUT, 0x401100, WALK_ENDED]);
+    for (ptr, node) in (1..).zip([whole, ended, ended, cut]) {
+        let info = trace.info(node, 8, Family::Malloc);
+        trace.alloc(info, 16 * ptr);
+    }
+    let notes = profile_of_trace(&trace).notes;
+    let has = |text: &str| notes.iter().any(|note| note.starts_with(text));
+    assert!(has("1 allocation had more than 4,096 frames"), "{notes:?}");
+    assert!(has("3 allocations have a call stack that ends before its root"), "{notes:?}");
 }
 
 #[test]
