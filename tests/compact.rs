@@ -269,29 +269,23 @@ fn an_event_takes_nine_bytes_at_most() {
     assert!(count.depth() > 20.0, "{} frames", count.depth());
 }
 
-/// A trace of one chunk: two lines, then docs/trace-format.md's example, then these records.
+/// The trace that is docs/trace-format.md's example, with these records behind it.
 fn example_and(more: &[u8]) -> Vec<u8> {
-    let mut records = Vec::new();
-    for line in ["# mtr trace 2\n", "# id 00000000000004d2\n"] {
-        records.extend([1, line.len() as u8]);
-        records.extend(line.as_bytes());
-    }
+    let mut bytes = Vec::new();
     let text = std::fs::read_to_string(repository().join("docs/trace-format.md")).unwrap();
     let example = text.split("## Example").nth(1).expect("the example");
     for line in example.lines().filter_map(|line| line.strip_prefix("    ")) {
-        let bytes = line.split(' ').map_while(|word| match word.len() {
+        bytes.extend(line.split(' ').map_while(|word| match word.len() {
             2 => u8::from_str_radix(word, 16).ok(),
             _ => None,
-        });
-        records.extend(bytes);
+        }));
     }
-    records.extend(more);
-    let mut bytes = b"mtr\x02".to_vec();
-    bytes.extend((records.len() as u32).to_le_bytes());
-    bytes.extend(1234u64.to_le_bytes());
-    bytes.resize(64, 0);
-    bytes.extend(records);
-    seal(&mut bytes);
+    if !more.is_empty() {
+        bytes.extend(more);
+        let length = bytes.len() as u32 - 64;
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        seal(&mut bytes);
+    }
     bytes
 }
 
@@ -306,26 +300,35 @@ fn the_decoders_read_the_documented_example_and_see_what_they_are_there_to_see()
     let (trace, count) = read(&[]);
     trace.is_finished();
     count.is_in_order();
-    assert_eq!((count.allocations, count.frees, count.definitions), (2, 1, 2));
-    let [allocation, other, free] = &trace.events[..] else { panic!("{:?}", trace.events) };
+    assert_eq!((count.allocations, count.frees, count.definitions), (4, 1, 2));
+    let [allocation, other, free, aligned, odd] = &trace.events[..] else {
+        panic!("{:?}", trace.events)
+    };
     assert_eq!(allocation.allocated(), Some((0x4052a0, 100)));
     assert_eq!(other.allocated(), Some((0x405310, 100)));
     assert_eq!(free.freed(), Some(0x4052a0));
     let stack = trace.stack_of(allocation);
     assert_eq!((stack.thread, &stack.frames[..]), (4711, &[0x401136][..]));
-    // And mtr-report says the same.
-    let report = mtr_report([path.as_os_str()]).succeeded().text;
-    assert!(report.contains("2 allocs, 1 frees, 200 bytes allocated"), "{report}");
+    assert_eq!((free.stamp, aligned.allocated()), (1000, Some((0x405380, 100))));
+    let info = aligned.info.unwrap();
+    assert_eq!((aligned.stamp, info.family, info.alignment), (2024, 4, Some(64)));
+    assert_eq!(odd.allocated(), Some((0x7f00_0000_1008, 8)));
+    // And mtr-report says the same, and finds nothing wrong with it.
+    let report = mtr_report(["--strict".as_ref(), path.as_os_str()]).without_faults().text;
+    assert!(report.contains("4 allocs, 1 frees, 308 bytes allocated"), "{report}");
 
-    let (trace, count) = read(&[0x84, 1, 14, 7]); // the block that is live
+    // The block that is live.
+    let (trace, count) = read(&[0x9c, 1, 0x10, 0x53, 0x40, 0, 0, 0, 0, 0, 7]);
     assert_eq!((trace.faults().len(), count.duplicates), (1, 1));
-    let (trace, count) = read(&[0x40, 0]); // the block that is not
+    // The block that is not.
+    let (trace, count) = read(&[0x47, 0xa0, 0x52, 0x40, 0, 0, 0, 0, 0, 0]);
     assert_eq!((trace.faults().len(), count.unknown_frees), (1, 1));
     let (trace, count) = read(&[0x80, 7, 7]); // an unknown node
     assert_eq!((trace.damaged.len(), count.damaged), (1, 1));
     let (trace, count) = read(&[0]); // no record
     assert_eq!((trace.damaged.len(), count.damaged), (1, 1));
-    let (trace, count) = read(&[8, 0, 1, 14, 0]); // a realloc that did not return
+    // A realloc that did not return.
+    let (trace, count) = read(&[8, 0, 7, 0x10, 0x53, 0x40, 0, 0, 0, 0, 0, 0]);
     assert_eq!((trace.open, count.damaged), (1, 1));
     assert_eq!(read(&[4, 9, 0]).0.damaged.len(), 1, "the child of an unknown node");
 
@@ -335,6 +338,8 @@ fn the_decoders_read_the_documented_example_and_see_what_they_are_there_to_see()
     let mut second = example_and(&[])[..64].to_vec();
     second[4..8].fill(0);
     second[20] = 2;
+    second[24..32].copy_from_slice(&2024u64.to_le_bytes());
+    second[44] = 2;
     seal(&mut second);
     std::fs::write(&path, [bytes, second].concat()).unwrap();
     let (trace, count) = (Trace::read(&path).unwrap(), check_trace_order(&path));

@@ -35,7 +35,7 @@ pub enum Record<'a> {
     Text(&'a [u8]),
     /// The stream belongs to this thread from here on.
     Thread(u32),
-    /// Numbers of nodes and infos start again at 1.
+    /// Numbers of nodes start again at 1.
     Forget,
     /// The next node.
     Node {

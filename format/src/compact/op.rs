@@ -121,7 +121,7 @@ impl FreeKind {
 }
 
 impl Family {
-    /// Whether an INFO of this family has an alignment.
+    /// Whether a FAMILY of this family has an alignment.
     #[inline]
     pub const fn has_alignment(self) -> bool {
         matches!(self, Family::PosixMemalign | Family::AlignedAlloc | Family::Memalign)
