@@ -6,7 +6,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::file;
 use crate::global::Text;
-use crate::lifecycle;
 use crate::record::compact::{self, clock};
 
 /// What the line says; zeros while it says nothing.
@@ -48,7 +47,7 @@ pub(crate) fn state() -> bool {
         return true;
     }
     let Some(bytes) = file::length() else { return false };
-    let (stamp, time) = clock::reading().map_or((0, 0), |stamp| (stamp, lifecycle::time()));
+    let (stamp, time) = clock::reading().unwrap_or((0, 0));
     let mut line = Text::<128>::EMPTY;
     push_line(&Closed { bytes, chunks: compact::chunks_begun(), stamp, time }, &mut line);
     file::overwrite(at, line.as_bytes())

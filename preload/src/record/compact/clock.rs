@@ -69,8 +69,7 @@ pub(super) fn note_time(stamp: u64) {
         return;
     }
     LAST_READING.store(stamp, Ordering::Relaxed);
-    if let Some(stamp) = reading() {
-        let time = lifecycle::time();
+    if let Some((stamp, time)) = reading() {
         let word = |at: usize| {
             // SAFETY: the tail's first page stays mapped and is aligned; these words are only used as
             // atomics.
@@ -86,7 +85,16 @@ pub(super) fn note_time(stamp: u64) {
     IS_READING.store(false, Ordering::Release);
 }
 
-/// A stamp that the time can be told of; `None` where stamps are no ticks of the processor.
-pub(crate) fn reading() -> Option<u64> {
-    (!IS_FORBIDDEN.load(Ordering::Relaxed)).then(arch::ticks)
+/// A stamp and its time; `None` where stamps are no ticks of the processor, or this thread loses it
+/// each time in between.
+pub(crate) fn reading() -> Option<(u64, u64)> {
+    /// Some 40 us.
+    const LONGEST: u64 = 1 << 17;
+    if IS_FORBIDDEN.load(Ordering::Relaxed) {
+        return None;
+    }
+    (0..4).find_map(|_| {
+        let (stamp, time) = (arch::ticks(), lifecycle::time());
+        (arch::ticks().saturating_sub(stamp) < LONGEST).then_some((stamp, time))
+    })
 }
