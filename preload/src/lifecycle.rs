@@ -301,7 +301,8 @@ extern "C" fn finish(_: *mut c_void) {
     let is_whole = if config::get().is_compact { compact::finish() } else { ring::finish() };
     // In the file of a log, its last line says so.
     let is_closed = || !config::get().is_compact || log::closed::state();
-    if is_whole && file::state_end() && is_closed() {
+    // How it ended is said last: who reads `# exit` may go without the tail.
+    if is_whole && is_closed() && file::state_end() {
         log::remove_tail(file::path());
     }
 }
