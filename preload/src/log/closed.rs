@@ -43,7 +43,7 @@ pub(super) fn push_line<const N: usize>(closed: &Closed, line: &mut Text<N>) {
 /// that cannot be said.
 pub(crate) fn state() -> bool {
     let at = AT.load(Ordering::Relaxed);
-    if at == 0 {
+    if at == 0 || !file::has_front() {
         return true;
     }
     let Some(bytes) = file::length() else { return false };

@@ -2,9 +2,11 @@
 
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
+use mtr_format::compact::chunk;
 use mtr_format::tail;
 
 use super::limits;
+use crate::config;
 use crate::global::{Global, Path, Text};
 use crate::sys::{self, Errno, Fd, Result};
 
@@ -263,10 +265,10 @@ pub(crate) fn state_loss() -> bool {
 
 fn state_in_header(next_line: &[u8]) -> bool {
     let at = LOST_AT.load(Ordering::Relaxed);
-    let Ok(log) = descriptor() else { return false };
-    if at == 0 {
+    if at == 0 || !has_front() {
         return false;
     }
+    let Ok(log) = descriptor() else { return false };
     let (records, errno) = lost();
     let mut lines = Text::<64>::EMPTY;
     push_lost_line(records, errno, lost_since(), &mut lines);
@@ -311,6 +313,13 @@ pub(crate) fn read_at(position: u64, buffer: &mut [u8]) -> Result<usize> {
 pub(super) fn length() -> Option<u64> {
     let log = descriptor().ok()?;
     u64::try_from(sys::fstat(log.fd).ok()?.st_size).ok()
+}
+
+/// Whether the first chunk is where it was written: in the front of a trace that somebody has truncated,
+/// a line would stand alone, and say nothing to a reader. Each line of a log speaks for itself.
+pub(super) fn has_front() -> bool {
+    let mut mark = [0; chunk::MARK.len()];
+    !config::get().is_compact || read_at(0, &mut mark) == Ok(mark.len()) && mark == chunk::MARK
 }
 
 /// Writes over bytes that the file has, whatever its limits. False where that failed.
