@@ -18,6 +18,9 @@ pub const BLOCK_COUNT: usize = 20;
 pub const LOST: usize = 24;
 /// Offset of the errno of the first loss, an `i32`.
 pub const LOST_ERRNO: usize = 32;
+/// Offset of the number of streams whose chunk is in memory alone, a `u32`: if the process does not end
+/// by exit, what they recorded last is missing.
+pub const UNSAVED: usize = 36;
 /// Offset of the position at which the log ends because writing was stopped, a `u64`; 0 for none.
 pub const END: usize = 40;
 /// Offset of the nanoseconds from the start of the log to the first loss, a `u64`.

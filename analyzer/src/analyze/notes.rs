@@ -112,11 +112,24 @@ pub(super) fn of(
             "{} of the trace {} missing{}: {CHANGED}.",
             counted(damage.missing, "chunk", "chunks"),
             if damage.missing == 1 { "is" } else { "are" },
-            since(damage.lost_since),
+            since(damage.missing_since),
         ));
     }
     if let Some((line, position)) = damage.first_hole {
         notes.push(hole(log, line, position));
+    }
+    match damage.unsaved {
+        0 => {}
+        u64::MAX => notes.push(
+            "What was recorded last is missing, up to 32 KiB of each thread: there was no room for it \
+             in a file beside the trace."
+                .into(),
+        ),
+        streams => notes.push(format!(
+            "What {} recorded last is missing, up to 32 KiB of each: there was no room for it in the \
+             file beside the trace.",
+            counted(streams, "thread", "threads"),
+        )),
     }
     if let (children @ 1.., errno) = log.untraced {
         let reason = match errno {
@@ -324,7 +337,7 @@ fn inherited(frees: u64) -> String {
 fn loss(damage: &Damage) -> String {
     let records = counted(damage.lost, "record", "records");
     let are = if damage.lost == 1 { "is" } else { "are" };
-    let since = since(damage.lost_since.filter(|_| damage.missing == 0));
+    let since = since(damage.lost_since);
     match damage.lost_errno {
         tail::AT_MAX_SIZE => format!(
             "{records} {are} missing{since}: the trace had reached the size of --max-trace-size \

@@ -231,16 +231,33 @@ const LARGEST: u64 = 1 << 20;
 /// Most of them; ours has up to 4,096.
 const MOST: usize = 1 << 16;
 
+/// What a tail says of records that are missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Records that could not be written.
+    pub records: u64,
+    /// errno of the first loss.
+    pub errno: i32,
+    /// Nanoseconds from the start of the log to the first loss.
+    pub since: Option<u64>,
+    /// Streams whose last records were in memory alone.
+    pub unsaved: u32,
+}
+
+impl Loss {
+    /// Whether there is something that has to be said in the log.
+    fn is_some(&self) -> bool {
+        self.records > 0 || self.unsaved > 0
+    }
+}
+
 /// What both kinds of tails say in the same places.
 struct Fields {
     id: u64,
     /// Bytes of a block or slot.
     size: u64,
     count: usize,
-    lost: u64,
-    lost_errno: i32,
-    /// Nanoseconds from the start of the log to the first loss.
-    lost_since: Option<u64>,
+    loss: Loss,
     /// Where the log was not written any further.
     end: Option<u64>,
 }
@@ -268,11 +285,15 @@ impl Fields {
             let found = format!("{count} blocks of {size} bytes in {length} bytes");
             return Err(damaged(path, "no more blocks than the file holds", found));
         }
-        let (id, lost) = (u64_at(&head, layout::ID), u64_at(&head, layout::LOST));
-        let lost_errno = u32_at(&head, layout::LOST_ERRNO) as i32;
         let stated = |at| Some(u64_at(&head, at)).filter(|value| *value > 0);
-        let (lost_since, end) = (stated(layout::LOST_SINCE), stated(layout::END));
-        Ok(Fields { id, size, count, lost, lost_errno, lost_since, end })
+        let loss = Loss {
+            records: u64_at(&head, layout::LOST),
+            errno: u32_at(&head, layout::LOST_ERRNO) as i32,
+            since: stated(layout::LOST_SINCE),
+            unsaved: u32_at(&head, layout::UNSAVED),
+        };
+        let (id, end) = (u64_at(&head, layout::ID), stated(layout::END));
+        Ok(Fields { id, size, count, loss, end })
     }
 }
 

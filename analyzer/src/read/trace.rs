@@ -14,7 +14,7 @@ use mtr_format::text::meta::Meta;
 use super::compact::{self, Bytes, Chunks};
 use super::header::{Header, path};
 use super::source::{Front, Input, Source};
-use super::tail::{self, Beside, Slots};
+use super::tail::{self, Beside, Loss, Slots};
 use super::{CallSites, SiteId, front, lines, mtrace_text};
 use crate::error::Error;
 
@@ -107,8 +107,10 @@ pub struct Damage {
     pub damaged: u64,
     /// About how many bytes these are.
     pub damaged_bytes: u64,
-    /// Chunks of a compact trace that are missing.
+    /// Chunks of a compact trace that are missing, but for those that could not be written.
     pub missing: u64,
+    /// Nanoseconds from the start to the first of them.
+    pub missing_since: Option<u64>,
     /// Stretches of a log that are missing: somebody cut them off, or they could not be written.
     pub holes: u64,
     /// Their bytes.
@@ -121,6 +123,8 @@ pub struct Damage {
     pub lost_errno: i32,
     /// Nanoseconds from the start of the log to the first of them, where it is stated.
     pub lost_since: Option<u64>,
+    /// Streams whose last records were in memory alone and are missing; `u64::MAX` for all.
+    pub unsaved: u64,
     /// Why the tail beside the log was not used.
     pub tail_ignored: Option<String>,
 }
@@ -128,7 +132,7 @@ pub struct Damage {
 impl Damage {
     /// Whether there were records that nobody can see.
     pub fn hides_records(&self) -> bool {
-        let counts = [self.malformed, self.torn, self.lost];
+        let counts = [self.malformed, self.torn, self.lost, self.unsaved];
         counts.iter().any(|count| *count > 0)
             || self.has_gaps()
             || self.tail_missing
@@ -143,8 +147,11 @@ impl Damage {
 
     /// Whether so many records could be missing, at any place of the trace.
     pub fn explains(&self, records: u64) -> bool {
-        // The tail has the end of each thread, and these are at different times.
-        self.has_gaps() || self.tail_missing || self.lost.saturating_add(self.malformed) >= records
+        // The tail, or memory alone, had the end of each thread, and these are at different times.
+        self.has_gaps()
+            || self.tail_missing
+            || self.unsaved > 0
+            || self.lost.saturating_add(self.malformed) >= records
     }
 }
 
@@ -204,12 +211,18 @@ pub struct Opened {
     content: Content,
     /// Its process was running when it was opened.
     pub is_running: bool,
-    /// What only its tail knows: a tail is there, why it was not used, and what was lost.
-    tail: (bool, Option<String>, Loss),
+    tail: OfTail,
 }
 
-/// Records lost, the first errno, and when that was.
-type Loss = (u64, i32, Option<u64>);
+/// What only the tail of a trace knows.
+#[derive(Debug, Default)]
+struct OfTail {
+    /// There is one that belongs to it.
+    is_there: bool,
+    /// Why it was not used.
+    ignored: Option<String>,
+    loss: Loss,
+}
 
 #[derive(Debug)]
 enum Content {
@@ -231,7 +244,7 @@ impl Opened {
         let unreadable = |source| Error::Read { path: path.into(), position: 0, source };
         if !file.metadata().map_err(unreadable)?.is_file() {
             let content = of_pipe(file, path)?;
-            return Ok(Opened { content, is_running: false, tail: (false, None, (0, 0, None)) });
+            return Ok(Opened { content, is_running: false, tail: OfTail::default() });
         }
         let front = front::of(&file).map_err(unreadable)?;
         refuse_newer(&front, path)?;
@@ -242,12 +255,12 @@ impl Opened {
             Beside::Log(blocks, _) => (Some(blocks), None, None),
             Beside::Trace(slots, _) => (None, Some(slots), None),
         };
-        let lost = match (&blocks, &slots) {
-            (Some(tail), _) => (tail.lost, tail.lost_errno, tail.lost_since),
-            (_, Some(tail)) => (tail.lost, tail.lost_errno, tail.lost_since),
-            _ => (0, 0, None),
+        let loss = match (&blocks, &slots) {
+            (Some(tail), _) => tail.loss,
+            (_, Some(tail)) => tail.loss,
+            _ => Loss::default(),
         };
-        let tail = (blocks.is_some() || slots.is_some(), ignored, lost);
+        let tail = OfTail { is_there: blocks.is_some() || slots.is_some(), ignored, loss };
         let id = slots.as_ref().map(|slots| slots.id).or_else(|| compact::id_of(&front));
         let content = match id {
             Some(id) => {
@@ -292,21 +305,24 @@ impl Opened {
     /// Adds to a log or trace that was read what only its tail knows.
     pub fn complete(&self, log: &mut Log) {
         log.running = self.is_running;
-        let (had_tail, ignored, (lost, errno, since)) = &self.tail;
-        if *lost > log.damage.lost {
-            log.damage.lost = *lost;
-            log.damage.lost_errno = *errno;
-            log.damage.lost_since = since.or(log.damage.lost_since);
+        let OfTail { is_there, ignored, loss } = &self.tail;
+        let damage = &mut log.damage;
+        // The headers of chunks know how many, and not why.
+        if loss.records > 0 && loss.records >= damage.lost {
+            damage.lost = loss.records;
+            damage.lost_errno = loss.errno;
+            damage.lost_since = loss.since.or(damage.lost_since);
         }
-        log.damage.tail_ignored = ignored.clone();
-        log.had_tail = *had_tail;
+        damage.unsaved = damage.unsaved.max(loss.unsaved.into());
+        damage.tail_ignored = ignored.clone();
+        log.had_tail = *is_there;
         self.look_for_tail(log);
     }
 
     /// Notes whether a tail is missing.
     fn look_for_tail(&self, log: &mut Log) {
-        let (had_tail, ignored, _) = &self.tail;
-        let has_none = !self.is_running && !had_tail && ignored.is_none();
+        let OfTail { is_there, ignored, .. } = &self.tail;
+        let has_none = !self.is_running && !is_there && ignored.is_none();
         log.damage.tail_missing = has_none && self.chunks().is_some_and(Chunks::is_open);
     }
 }
@@ -391,7 +407,16 @@ impl Log {
             }
             Meta::Left(name) => self.left_for = Some(path(name)),
             Meta::Stayed => self.left_for = None,
-            Meta::Exit => self.exited = true,
+            Meta::Unsaved { streams } => {
+                self.damage.unsaved = self.damage.unsaved.max(streams);
+            }
+            Meta::Exit => {
+                self.exited = true;
+                // It has been written out.
+                if self.damage.unsaved == u64::MAX {
+                    self.damage.unsaved = 0;
+                }
+            }
             _ => {}
         }
         self.header.add(meta);

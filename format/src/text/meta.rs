@@ -83,6 +83,12 @@ pub enum Meta<'a> {
         /// Nanoseconds from the start of the log to the first of them.
         since: Option<u64>,
     },
+    /// `# unsaved STREAMS` or `# unsaved all`: there was no file for what so many streams recorded
+    /// last. Without `# exit` it is missing.
+    Unsaved {
+        /// How many; `u64::MAX` for all.
+        streams: u64,
+    },
     /// `# untraced CHILDREN ERRNO PROGRAMS`.
     Untraced {
         /// Children made by fork that have no trace.
@@ -157,6 +163,11 @@ impl<'a> Meta<'a> {
             b"module" => module(&mut values).ok_or("\"# module START END BIAS BUILDID PATH NAME\""),
             b"unload" => unload(&mut values).ok_or("\"# unload START END\""),
             b"lost" => lost(&mut values).ok_or("\"# lost RECORDS ERRNO\""),
+            b"unsaved" if values.rest == b"all" => Ok(Meta::Unsaved { streams: u64::MAX }),
+            b"unsaved" => match values.number() {
+                Some(streams) => Ok(Meta::Unsaved { streams }),
+                None => Err("\"# unsaved STREAMS\""),
+            },
             b"untraced" => untraced(&mut values).ok_or("\"# untraced CHILDREN ERRNO\""),
             b"left" => Ok(Meta::Left(values.rest)),
             b"stayed" => Ok(Meta::Stayed),
@@ -293,6 +304,8 @@ mod tests {
                     name: b"./t",
                 },
             ),
+            ("# unsaved all", Meta::Unsaved { streams: u64::MAX }),
+            ("# unsaved 42", Meta::Unsaved { streams: 42 }),
             ("# lost 17 28", Meta::Lost { records: 17, errno: 28, since: None }),
             (
                 "# lost 00000000000000000017 00028 00000000000000000900",

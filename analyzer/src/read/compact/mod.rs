@@ -139,12 +139,6 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Events are missing that came after `time`.
-    fn miss(&mut self, time: u64) {
-        let since = &mut self.log.damage.lost_since;
-        *since = Some(since.map_or(time, |since| since.min(time)));
-    }
-
     fn finish(self) -> Log {
         let mut log = self.log;
         // The line that says so may be among what is missing.

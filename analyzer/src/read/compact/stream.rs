@@ -156,12 +156,19 @@ impl<'a> Stream<'a> {
         if missing == 0 && header.lost == 0 && !self.is_damaged {
             return;
         }
+        let damage = &mut shared.log.damage;
         // What the process says itself that it could not write is no damage.
-        match header.lost {
-            0 => shared.log.damage.missing += missing,
-            _ => self.lost_nodes = header.nodes,
-        }
-        shared.miss(self.time);
+        let since = match header.lost {
+            0 => {
+                damage.missing += missing;
+                &mut damage.missing_since
+            }
+            _ => {
+                self.lost_nodes = header.nodes;
+                &mut damage.lost_since
+            }
+        };
+        *since = Some(since.map_or(self.time, |since| since.min(self.time)));
         if header.forgets != self.forgets {
             self.nodes.forget();
         }

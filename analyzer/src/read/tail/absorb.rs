@@ -10,7 +10,7 @@ use std::path::Path;
 use mtr_format::compact::chunk::{ALIGN, HEADER, Header};
 use mtr_format::compact::{op, sum};
 
-use super::{Beside, Blocks, Slots, beside, tail_path};
+use super::{Beside, Blocks, Loss, Slots, beside, tail_path};
 use crate::error::Error;
 use crate::read::compact::{self, Bytes, walk};
 use crate::read::front::{self, read_at};
@@ -101,7 +101,7 @@ fn blocks<'a>(file: &File, tail: &'a Blocks) -> io::Result<Pieces<'a>> {
     for (position, block) in tail.blocks() {
         pieces.extend(runs(block).map(|(at, run)| (position + at as u64, run.into())));
     }
-    if tail.lost > 0 {
+    if tail.loss.records > 0 {
         let end = pieces.iter().map(|(position, run)| position + run.len() as u64).max();
         pieces.push(loss(file, tail, end.unwrap_or(0))?);
     }
@@ -121,8 +121,8 @@ fn runs(block: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 /// Only the tail's header knew of the records lost last. The log has a line for it in its header;
 /// those of earlier versions get one at their end, which is `behind` what the tail has or further.
 fn loss(file: &File, tail: &Blocks, behind: u64) -> io::Result<(u64, Cow<'static, [u8]>)> {
-    let since = tail.lost_since.unwrap_or(0);
-    let line = format!("# lost {:020} {:05} {since:020}\n", tail.lost, tail.lost_errno);
+    let Loss { records, errno, since, .. } = tail.loss;
+    let line = format!("# lost {records:020} {errno:05} {:020}\n", since.unwrap_or(0));
     let mut head = vec![0; front::FRONT];
     read_at(file, &mut head, 0)?;
     tail.lay_over(0, &mut head);
@@ -139,7 +139,7 @@ fn loss(file: &File, tail: &Blocks, behind: u64) -> io::Result<(u64, Cow<'static
     }
     // A line that was cut stays one: what stands before a NUL is no line.
     let newline = if last == [b'\n'] { "" } else { "\0\n" };
-    let line = format!("{newline}# lost {} {}\n", tail.lost, tail.lost_errno);
+    let line = format!("{newline}# lost {records} {errno}\n");
     Ok((end, line.into_bytes().into()))
 }
 
@@ -206,14 +206,21 @@ fn slots<'a>(file: &File, tail: &'a Slots) -> io::Result<Pieces<'a>> {
             stated = stated.or(Some(at + line));
         }
     }
-    if tail.lost > 0 {
-        // Only the tail's header knew of the records lost last.
-        let since = tail.lost_since.map_or(String::new(), |since| format!(" {since}"));
-        let line = format!("# lost {} {}{since}\n", tail.lost, tail.lost_errno);
-        let length = 2 + line.len() as u32;
+    if tail.loss.is_some() {
+        // Only the tail's header knew of this.
+        let Loss { records, errno, since, unsaved } = tail.loss;
+        let mut lines = String::new();
+        if records > 0 {
+            let since = since.map_or(String::new(), |since| format!(" {since}"));
+            lines += &format!("# lost {records} {errno}{since}\n");
+        }
+        if unsaved > 0 {
+            lines += &format!("# unsaved {unsaved}\n");
+        }
+        let length = 2 + lines.len() as u32;
         let header = Header { length, number: last.number.saturating_add(1), ..last };
         let mut text =
-            [&header.encode()[..], &[op::TEXT, line.len() as u8], line.as_bytes()].concat();
+            [&header.encode()[..], &[op::TEXT, lines.len() as u8], lines.as_bytes()].concat();
         sum::seal(&mut text);
         note_number(&header);
         append(&mut pieces, &mut behind, text.into());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mtr_format::tail as layout;
 
-use super::{Fields, damaged, u64_at};
+use super::{Fields, Loss, damaged, u64_at};
 use crate::error::Error;
 
 /// The tail of a log as it was at one moment.
@@ -14,12 +14,8 @@ use crate::error::Error;
 pub struct Blocks {
     /// ID of the log that it belongs to.
     pub id: u64,
-    /// Records that could not be written.
-    pub lost: u64,
-    /// errno of the first loss.
-    pub lost_errno: i32,
-    /// Nanoseconds from the start of the log to the first loss.
-    pub lost_since: Option<u64>,
+    /// What is missing.
+    pub loss: Loss,
     /// Position in the log and bytes of every block in use, by position; NULs at the end of a
     /// block are left out.
     blocks: Vec<(u64, Vec<u8>)>,
@@ -29,8 +25,7 @@ impl Blocks {
     /// Reads the tail in `file`, which its process may be writing to.
     pub(super) fn read(file: &File, path: &Path) -> Result<Blocks, Error> {
         let at = |position| move |source| Error::Read { path: path.into(), position, source };
-        let Fields { id, size, count, lost, lost_errno, lost_since, end } =
-            Fields::read(file, path)?;
+        let Fields { id, size, count, loss, end } = Fields::read(file, path)?;
         if !size.is_power_of_two() {
             return Err(damaged(path, "a power of two as block size", size.to_string()));
         }
@@ -39,7 +34,7 @@ impl Blocks {
         }
         let mut head = vec![0; layout::BLOCKS];
         file.read_exact_at(&mut head, 0).map_err(at(0))?;
-        let mut tail = Blocks { id, lost, lost_errno, lost_since, blocks: Vec::new() };
+        let mut tail = Blocks { id, loss, blocks: Vec::new() };
         for index in 0..count {
             let number_at = layout::NUMBERS + 8 * index;
             let mut number = u64_at(&head, number_at);
@@ -80,7 +75,7 @@ impl Blocks {
             for line in bytes[kept..].split_inclusive(|byte| *byte == b'\n') {
                 is_comment |= matches!(line[0], b'#' | b'=');
                 let is_whole = line.ends_with(b"\n");
-                self.lost += u64::from(is_whole && !is_comment);
+                self.loss.records += u64::from(is_whole && !is_comment);
                 is_comment &= !is_whole;
             }
             comment_at = is_comment.then_some(*position + bytes.len() as u64);

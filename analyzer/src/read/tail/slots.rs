@@ -8,7 +8,7 @@ use mtr_format::compact::chunk::{ALIGN, CHUNK, HEADER, Header};
 use mtr_format::compact::decode::{Decoder, Record};
 use mtr_format::tail as layout;
 
-use super::{Fields, damaged, u64_at};
+use super::{Fields, Loss, damaged, u64_at};
 use crate::error::Error;
 use crate::read::front::read_at;
 
@@ -17,12 +17,8 @@ use crate::read::front::read_at;
 pub struct Slots {
     /// ID of the trace that it belongs to.
     pub id: u64,
-    /// Events that could not be written.
-    pub lost: u64,
-    /// errno of the first loss.
-    pub lost_errno: i32,
-    /// Nanoseconds from the start of the trace to the first loss.
-    pub lost_since: Option<u64>,
+    /// What is missing.
+    pub loss: Loss,
     /// What has a later stamp comes after the moment that was read: of a running process only what
     /// precedes it is known of every thread.
     pub moment: Option<u64>,
@@ -38,12 +34,11 @@ impl Slots {
     /// Reads the tail in `file`, which its process may be writing to: then what is there is only
     /// known to be complete up to a moment.
     pub(super) fn read(file: &File, path: &Path, is_running: bool) -> Result<Slots, Error> {
-        let Fields { id, size, count, lost, lost_errno, lost_since, .. } =
-            Fields::read(file, path)?;
+        let Fields { id, size, count, loss, .. } = Fields::read(file, path)?;
         if size < CHUNK as u64 || !size.is_multiple_of(ALIGN as u64) {
             return Err(damaged(path, "slots of 32,768 bytes", size.to_string()));
         }
-        let mut slots = Slots { id, lost, lost_errno, lost_since, ..Slots::default() };
+        let mut slots = Slots { id, loss, ..Slots::default() };
         let read = || -> Result<Vec<Vec<u8>>, Error> {
             let mut chunks: Vec<Vec<u8>> = Vec::new();
             for index in 0..count as u64 {
@@ -72,7 +67,7 @@ impl Slots {
     /// Streams of which nothing is in the tail, and how many chunks of them are in the file. Nobody
     /// knows how many could not be written.
     pub(in crate::read) fn begun(&self) -> Vec<(u32, u64)> {
-        if self.lost > 0 { Vec::new() } else { self.empty.clone() }
+        if self.loss.records > 0 { Vec::new() } else { self.empty.clone() }
     }
 
     /// Header and records of each chunk.

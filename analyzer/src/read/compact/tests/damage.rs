@@ -37,8 +37,12 @@ fn what_a_missing_chunk_defined_is_not_known_and_no_number_shifts() {
     assert_eq!(stacks[..3], [address(1), address(3), address(4)]);
     assert_eq!(stacks[3..], [address(1), vec![], address(3), address(4)]);
     assert_eq!(ops(&events)[4], Op::Alloc { ptr: 0x110, size: 7 });
-    let expected =
-        Damage { missing: 1, malformed: 1, lost_since: Some(1_000_000_000), ..Damage::default() };
+    let expected = Damage {
+        missing: 1,
+        malformed: 1,
+        missing_since: Some(1_000_000_000),
+        ..Damage::default()
+    };
     assert_eq!(log.damage, expected);
 }
 
@@ -66,6 +70,20 @@ fn events_that_could_not_be_written_are_counted() {
     let (log, _) = read_trace(&trace);
     let expected = Damage { lost: 7, lost_since: Some(4_000_000_000), ..Damage::default() };
     assert_eq!(log.damage, expected);
+}
+
+#[test]
+fn chunks_that_could_not_be_written_are_told_from_those_that_somebody_took() {
+    for lost in [0, 2] {
+        let mut chunks = five_chunks().all();
+        chunks[4].0.lost = lost;
+        chunks.drain(2..4);
+        let (log, _) = read_chunks(&chunks_of(file_of(&chunks)));
+        let Damage { missing, lost_since, missing_since, .. } = log.damage;
+        assert_eq!((missing, log.damage.lost), (if lost == 0 { 2 } else { 0 }, lost.into()));
+        let since = (lost > 0).then_some(1_000_000_000);
+        assert_eq!((lost_since, missing_since), (since, since.xor(Some(1_000_000_000))));
+    }
 }
 
 #[test]
