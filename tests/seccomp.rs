@@ -53,7 +53,7 @@ fn small_blocks(path: &Path, is_compact: bool) -> (u64, u64) {
 
 /// Records that the tail of a trace says are lost, and why (errno).
 fn lost(path: &Path) -> (u64, i32) {
-    let bytes = std::fs::read(tail_of(path)).unwrap();
+    let bytes = read_tail(path).unwrap();
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     (word(24), word(32) as i32)
 }

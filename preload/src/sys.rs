@@ -217,6 +217,33 @@ pub(crate) unsafe fn map_shared_at(at: *mut u8, fd: Fd, from: usize, len: usize)
     call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, from).map(|_| ())
 }
 
+/// New zeroed memory of this process alone in place of a part of a mapping.
+///
+/// # Safety
+/// Nobody uses that part.
+pub(crate) unsafe fn map_anonymous_at(at: *mut u8, len: usize) -> Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0).map(|_| ())
+}
+
+/// Makes the kernel write to pages without changing them, so that they are there. `EFAULT` where it
+/// cannot, `EINVAL` before Linux 5.14.
+///
+/// # Safety
+/// They are pages of a mapping of ours.
+pub(crate) unsafe fn populate(at: *mut u8, len: usize) -> Result<usize> {
+    call!(SYS_madvise, at, len, libc::MADV_POPULATE_WRITE)
+}
+
+/// Makes the kernel write a word: which signals are blocked. `EFAULT` where the page is not there and
+/// cannot be made.
+///
+/// # Safety
+/// `to` is a word of ours that may be written.
+pub(crate) unsafe fn store_signal_mask(to: *mut u64) -> Result<usize> {
+    call!(SYS_rt_sigprocmask, libc::SIG_BLOCK, 0, to, 8)
+}
+
 /// The first `len` bytes of a file, to be read only.
 pub(crate) fn map_private(fd: Fd, len: usize) -> Result<*const u8> {
     call!(SYS_mmap, 0, len, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0).map(|at| at as *const u8)
@@ -341,6 +368,6 @@ pub(crate) fn restore_signals(before: u64) {
 /// # Safety
 /// `at` and `len` are those of a mapping of ours; what it held may vanish.
 pub(crate) unsafe fn replace_mapping(at: *mut u8, len: usize) {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    let _ = call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0);
+    // SAFETY: the caller's promise.
+    let _ = unsafe { map_anonymous_at(at, len) };
 }

@@ -3,7 +3,10 @@
 mod queries; // what tests ask of it
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What a record says was done.
@@ -113,6 +116,19 @@ pub(crate) fn tail_of(log: &Path) -> PathBuf {
     name.into()
 }
 
+/// What a tail file holds, without the space behind it that nobody has used yet.
+pub(crate) fn read_tail(log: &Path) -> Option<Vec<u8>> {
+    let file = File::open(tail_of(log)).ok()?;
+    let (mut head, mut bytes) = ([0; 24], Vec::new());
+    let u32_at = |head: &[u8], at: usize| u32::from_le_bytes(head[at..at + 4].try_into().unwrap());
+    let used = match file.read_exact_at(&mut head, 0) {
+        Ok(()) => 4096 + u64::from(u32_at(&head, 16)) * u64::from(u32_at(&head, 20)),
+        Err(_) => u64::MAX,
+    };
+    file.take(used).read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
 /// Every log whose name begins with that of `log`: its own, and those of forked and exec'd
 /// processes beside it.
 pub(crate) fn logs_beside(log: &Path) -> Vec<Log> {
@@ -133,7 +149,7 @@ impl Log {
     /// Reads `path` and lays its tail over it, if there is one.
     pub(crate) fn read(path: &Path) -> Result<Log, String> {
         let mut bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let tail = std::fs::read(tail_of(path)).ok();
+        let tail = read_tail(path);
         if let Some(tail) = &tail {
             let name = tail_of(path);
             let id = lay_over(&mut bytes, tail).map_err(|e| format!("{}: {e}", name.display()))?;

@@ -28,7 +28,7 @@ pub(crate) use daemon::Daemon;
 pub(crate) use folder::Folder;
 pub(crate) use golden::compare_with_golden;
 pub(crate) use hazard::{Hazard, the_report_agrees};
-pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, tail_of};
+pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, read_tail, tail_of};
 pub(crate) use recorded::{Counts, FORMATS, Format, Recorded, printed_counts};
 pub(crate) use report::{Report, Summary, mtr_report};
 pub(crate) use tools::{

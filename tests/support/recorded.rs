@@ -1,6 +1,6 @@
 //! What was recorded, whatever the format: for tests of what both have to hold.
 
-use super::{Folder, Log, Run, Summary, Trace, Traced, logs_beside, tail_of, traces_beside};
+use super::{Folder, Log, Run, Summary, Trace, Traced, logs_beside, read_tail, traces_beside};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -179,7 +179,32 @@ impl Recorded {
         let count = |note: &&[Vec<u8>]| str::from_utf8(&note[0]).unwrap().parse().unwrap();
         let in_tail = |tail: Vec<u8>| u64::from_le_bytes(tail[24..32].try_into().unwrap());
         let stated: u64 = notes.last().map_or(0, count);
-        std::fs::read(tail_of(self.path())).map_or(stated, |tail| stated.max(in_tail(tail)))
+        read_tail(self.path()).map_or(stated, |tail| stated.max(in_tail(tail)))
+    }
+
+    /// How many events it holds, those included whose call stack is among what is missing.
+    pub(crate) fn events(&self) -> u64 {
+        match self {
+            Recorded::Text(log) => log.records().count() as u64,
+            Recorded::Compact(trace) => {
+                let of_unknown = |what: &&String| what.ends_with("an unknown node");
+                let without = trace.damaged.iter().filter(of_unknown).count();
+                (trace.events.len() + without) as u64
+            }
+        }
+    }
+
+    /// How many streams it says had their last records in memory alone; `u64::MAX` for all.
+    pub(crate) fn unsaved(&self) -> u64 {
+        let notes = match self {
+            Recorded::Text(log) => log.notes("unsaved"),
+            Recorded::Compact(trace) => trace.notes("unsaved"),
+        };
+        match notes.last() {
+            Some(_) => u64::MAX,
+            None => read_tail(self.path())
+                .map_or(0, |tail| u32::from_le_bytes(tail[36..40].try_into().unwrap()).into()),
+        }
     }
 
     /// Every allocation and free in order: (address, size of what begins there or `None`).

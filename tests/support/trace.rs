@@ -3,7 +3,7 @@
 
 mod queries; // what tests ask of it
 
-use super::log::{number, tail_of, unescape};
+use super::log::{number, read_tail, tail_of, unescape};
 use super::trace_chunks::{CUT_OFF, Chunk, Fields, WRONG_SUM, chunks_of, slots_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
@@ -128,7 +128,7 @@ impl Trace {
     /// Reads `path` and the chunks of its tail, if there is one.
     pub(crate) fn read(path: &Path) -> Result<Trace, String> {
         let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let tail = std::fs::read(tail_of(path)).ok();
+        let tail = read_tail(path);
         let mut trace = Trace { path: path.to_owned(), ..Trace::default() };
         trace.has_tail = tail.is_some();
         let mut chunks = chunks_of(&bytes, &mut trace.damaged);

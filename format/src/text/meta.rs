@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_format_document_is_read() {
-        let lines: [(&str, Meta<'_>); 23] = [
+        let lines: [(&str, Meta<'_>); 25] = [
             ("# mtr log 1", Meta::Version(1)),
             ("# mtr trace 1", Meta::TraceVersion(1)),
             ("# id 1f2e3d4c5b6a7988", Meta::Id(0x1f2e_3d4c_5b6a_7988)),

@@ -45,11 +45,13 @@ fn write_blocks(log: Fd, bytes: &[u8]) -> Option<()> {
     let (id, is_compact) = whose::id_of(start.get(..read)?)?;
     // A tail that has lost records keeps the count of them.
     let magic = if is_compact { tail::MAGIC2 } else { tail::MAGIC };
-    if bytes.get(..8)? != magic || word(tail::ID)? != id || word(tail::LOST)? != 0 {
+    let is_whole = word(tail::LOST)? == 0 && half(tail::UNSAVED)? == 0;
+    if bytes.get(..8)? != magic || word(tail::ID)? != id || !is_whole {
         return None;
     }
     if is_compact {
-        return write_chunks(log, id, bytes);
+        let used = tail::SLOTS + half(tail::BLOCK_COUNT)? as usize * chunk::CHUNK;
+        return write_chunks(log, id, bytes.get(..used).unwrap_or(bytes));
     }
     let (size, count) = (half(tail::BLOCK_SIZE)? as usize, half(tail::BLOCK_COUNT)? as usize);
     let mut all = Some(());

@@ -1,6 +1,6 @@
 //! The log's file: a descriptor that the program may close, and what could not be written.
 
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 use mtr_format::compact::chunk;
 use mtr_format::tail;
@@ -218,6 +218,19 @@ fn write_what_fits(position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
 pub(crate) fn is_for_want_of_room(errno: Errno) -> bool {
     const OURS: [Errno; 2] = [tail::AT_MAX_SIZE, tail::DISK_NEARLY_FULL];
     matches!(errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG) || OURS.contains(&errno)
+}
+
+/// The tail is a file, and not only memory.
+static IS_TAIL_FILE: AtomicBool = AtomicBool::new(false);
+
+/// To be called for a new log: whether its tail is a file.
+pub(super) fn note_tail(is_file: bool) {
+    IS_TAIL_FILE.store(is_file, Ordering::Release);
+}
+
+/// Whether the tail is a file.
+pub(super) fn is_tail_file() -> bool {
+    IS_TAIL_FILE.load(Ordering::Acquire)
 }
 
 fn write_all(fd: Fd, position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {

@@ -108,6 +108,9 @@ fn of_what<const N: usize>(
     if config.is_compact && config.caller_only {
         text.push(b"\n# stacks caller");
     }
+    if !file::is_tail_file() {
+        text.push(b"\n# unsaved all");
+    }
     if let Some(module) = operators::malloc_before_us() {
         text.push(b"\n# preceded ");
         text.push_escaped(module.name());

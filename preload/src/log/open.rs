@@ -4,6 +4,7 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use mtr_format::compact::chunk;
 use mtr_format::tail;
 
 use super::absorb::absorb;
@@ -161,19 +162,21 @@ pub(crate) unsafe fn create(this: Process, parent_log: Option<&Path>) -> Result<
     ID.store(id, Ordering::Relaxed);
     let is_compact = config::get().is_compact;
     let tail = match is_compact {
-        true => chunks::reserve(),
+        true => chunks::reserve().map(|tail| (tail, false)),
         false => map_tail(path),
     };
-    let tail = tail.map_err(Cannot::Create)?;
+    let (tail, is_file) = tail.map_err(Cannot::Create)?;
     // SAFETY: a mapping of at least a page, which stays for good; the caller is the one thread that
     // starts the log.
     unsafe {
         file::adopt(fd, path, tail).map_err(Cannot::Create)?;
-        if is_compact {
-            chunks::open(tail, id);
+        let is_file = if is_compact {
+            chunks::open(tail, id)
         } else {
             open_ring(tail, id);
-        }
+            is_file
+        };
+        file::note_tail(is_file);
     }
     Ok(())
 }
@@ -239,9 +242,9 @@ pub(crate) fn detach_tail() {
     }
 }
 
-/// Maps a new tail file. Memory alone stands in where there is no room for one: then a kill loses
-/// what has not been written out.
-fn map_tail(log: &Path) -> sys::Result<*mut u8> {
+/// Maps a new tail file. Memory alone stands in where there is no room for one (`false`): then a kill
+/// loses what has not been written out.
+fn map_tail(log: &Path) -> sys::Result<(*mut u8, bool)> {
     const LEN: usize = TAIL_LEN;
     if let Some(fd) = create_tail(log) {
         // Room is reserved first, so that a full disk is an error here and not a SIGBUS later.
@@ -252,37 +255,54 @@ fn map_tail(log: &Path) -> sys::Result<*mut u8> {
             Err(libc::EFBIG)
         };
         sys::close(fd);
-        if mapped.is_ok() {
-            return mapped;
+        if let Ok(mapped) = mapped {
+            return Ok((mapped, true));
         }
         remove_tail(log);
     }
-    sys::map_anonymous(LEN)
+    sys::map_anonymous(LEN).map(|mapped| (mapped, false))
 }
 
-/// Maps the bytes `from..to` of the tail file over memory that was reserved for them at `tail`. The
-/// file is made when `from` is 0, else made longer.
+/// Makes the tail of a compact trace and maps it over memory that was reserved for it: room for so many
+/// slots, or for as many as a file may have, of which only the `first` have blocks on the disk. Returns
+/// how many are mapped.
 ///
 /// # Safety
-/// Nobody uses that part of the memory yet.
-pub(super) unsafe fn map_into_tail(tail: *mut u8, from: usize, to: usize) -> sys::Result<()> {
+/// Nobody uses that memory yet.
+pub(super) unsafe fn map_chunks(tail: *mut u8, first: usize, slots: usize) -> sys::Result<usize> {
     let log = file::path();
-    let fd = match from {
-        0 => create_tail(log),
-        _ => open_tail_for_writing(log),
-    };
-    let fd = fd.ok_or(libc::ENOENT)?;
-    let mapped = match sys::soft_limit(libc::RLIMIT_FSIZE) >= to as u64 {
-        // SAFETY: the caller's promise.
-        true => sys::fallocate(fd, to)
-            .and_then(|_| unsafe { sys::map_shared_at(tail.add(from), fd, from, to - from) }),
-        false => Err(libc::EFBIG),
+    let fd = create_tail(log).ok_or(libc::ENOENT)?;
+    let limit = sys::soft_limit(libc::RLIMIT_FSIZE);
+    let most = limit.saturating_sub(chunks::len(0) as u64) / chunk::CHUNK as u64;
+    let most = slots.min(most as usize);
+    let first = first.min(most);
+    let mapped = match most {
+        0 => Err(libc::EFBIG),
+        // Room is reserved first, so that a full disk is an error here and not a SIGBUS later.
+        _ => sys::fallocate(fd, chunks::len(first)).and_then(|_| {
+            // A file system may have a limit of its own.
+            let longer = sys::truncate(fd, chunks::len(most) as u64);
+            let slots = longer.map_or(first, |_| most);
+            // SAFETY: the caller's promise.
+            unsafe { sys::map_shared_at(tail, fd, 0, chunks::len(slots)) }.map(|()| slots)
+        }),
     };
     sys::close(fd);
-    if mapped.is_err() && from == 0 {
+    if mapped.is_err() {
         remove_tail(log);
     }
     mapped
+}
+
+/// Gives blocks on the disk to the first `len` bytes of the tail of a compact trace.
+pub(super) fn make_room_in_tail(len: usize) -> sys::Result<usize> {
+    let fd = open_tail_for_writing(file::path()).ok_or(libc::ENOENT)?;
+    let done = match sys::soft_limit(libc::RLIMIT_FSIZE) >= len as u64 {
+        true => sys::fallocate(fd, len),
+        false => Err(libc::EFBIG),
+    };
+    sys::close(fd);
+    done
 }
 
 fn with_tail_path<T>(log: &Path, action: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
