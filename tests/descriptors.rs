@@ -6,22 +6,23 @@ use std::fs;
 use std::path::Path;
 use support::*;
 
-/// Runs `descriptors WHAT` with its log in a folder of its own; returns what its files hold.
+/// Runs `descriptors WHAT` with its trace in a folder of its own; returns what its files hold.
 #[track_caller]
-fn files_of(folder: &Folder, what: &str, traced: bool) -> [String; 3] {
+fn files_of(folder: &Folder, what: &str, format: Option<Format>) -> [String; 3] {
     let program = compile(folder, "descriptors", &program("descriptors.c"), &[]);
     for name in ["own0", "own1", "own2", "out"] {
         let _ = fs::remove_file(folder.join(name));
     }
+    let _ = fs::remove_dir_all(folder.join("out"));
+    let _ = fs::remove_dir_all(folder.join("moved"));
     fs::create_dir(folder.join("out")).unwrap();
-    if traced {
-        let log = folder.join("out/trace.log");
-        Traced::with_log(log, &program).current_dir(folder.path()).arg(what).run().succeeded();
-    } else {
-        assert!(run_plain(&program, &[what]).status.success());
-    }
-    if fs::remove_dir(folder.join("out")).is_err() && !traced {
-        fs::remove_dir(folder.join("moved")).unwrap();
+    match format {
+        Some(format) => {
+            let trace = folder.join("out/trace");
+            let traced = format.traced(folder, &program).arg(what);
+            traced.env("MALLOC_TRACE", &trace).env("MTR_OUTPUT", &trace).run().succeeded();
+        }
+        None => assert!(run_plain(&program, &[what]).status.success()),
     }
     ["own0", "own1", "own2"].map(|name| fs::read_to_string(folder.join(name)).unwrap_or_default())
 }
@@ -29,20 +30,27 @@ fn files_of(folder: &Folder, what: &str, traced: bool) -> [String; 3] {
 #[test]
 fn under_a_low_limit_no_number_is_taken_from_the_program() {
     let folder = Folder::new("descriptors-low");
-    let plain = files_of(&folder, "low", false);
+    let plain = files_of(&folder, "low", None);
     assert_eq!(plain[0], "0 1 2\n");
-    assert_eq!(files_of(&folder, "low", true), plain);
-    // While the program holds all three there is none left for the log.
-    let log = Log::read(&folder.join("out/trace.log")).unwrap();
-    assert!(log.allocated_and_freed(3400).0 > 4000);
+    for format in FORMATS {
+        assert_eq!(files_of(&folder, "low", Some(format)), plain);
+        // In the end the program holds all three, and there is none left for the log: its tail has
+        // what was not written out before.
+        let recorded = Recorded::read(format, &folder.join("out/trace"));
+        recorded.is_in_order();
+        assert_eq!((recorded.counts()[&3400], recorded.lost()), ((5010, 5010), 0), "{format:?}");
+        the_report_agrees(&recorded);
+    }
 }
 
 #[test]
 fn a_child_does_not_complain_into_a_file_that_is_not_stderr() {
     let folder = Folder::new("descriptors-child");
-    let plain = files_of(&folder, "child", false);
+    let plain = files_of(&folder, "child", None);
     assert_eq!(plain, ["0 1 2\n", "", ""]);
-    assert_eq!(files_of(&folder, "child", true), plain);
+    for format in FORMATS {
+        assert_eq!(files_of(&folder, "child", Some(format)), plain);
+    }
 }
 
 #[test]

@@ -177,8 +177,11 @@ fn stacks_of_git_are_those_of_whole_walks() {
         &["archive", "--format=tar.gz", "-o", "all.tar.gz", "HEAD"],
         &["clone", "-q", ".", "copy"],
     ] {
-        let identity = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.org"];
-        let run = verifying(&folder, "git").args(&identity).args(arguments);
+        // What git starts in the background would go on while its trace is read.
+        let settings =
+            ["user.name=Nobody", "user.email=nobody@example.org", "maintenance.auto=false"];
+        let settings = settings.map(|setting| ["-c", setting]).concat();
+        let run = verifying(&folder, "git").args(&settings).args(arguments);
         let run = run.env("HOME", folder.path()).env("GIT_CONFIG_NOSYSTEM", "1");
         run.current_dir(&folder.join("work")).run().succeeded();
         add_verified(&mut sums, &folder);

@@ -100,7 +100,7 @@ fn where_the_folder_is_renamed_nothing_is_lost() {
 fn the_report_says_unsaved(recorded: &Recorded, whose: &str) {
     let report = mtr_report([Path::new("--strict"), recorded.path()]);
     assert_eq!(report.status.code(), Some(3), "{}", report.description());
-    let text = report.unbroken();
+    let text = report.unbroken().replace(',', "");
     assert!(text.contains(&format!("recorded last is missing up to 32 KiB of {whose}")), "{text}");
     blames_nobody(&report);
 }
@@ -166,6 +166,50 @@ fn where_no_tail_can_be_made_it_is_said_from_the_first() {
                 _ => the_report_says_unsaved(&recorded, "each thread: there was no room"),
             }
             fs::remove_file(&run.path).unwrap();
+        }
+    }
+}
+
+/// All events are recorded or counted as lost, and the report says how many are, and since when.
+#[track_caller]
+fn all_are_counted(folder: &Folder, format: Format, arguments: &[&str], all: u64) {
+    let run = format.traced(folder, folder.join("has_no_descriptor")).args(arguments).run();
+    let what = format!("{format:?} {arguments:?}: {}", run.description());
+    ended(run.output.status, arguments[1], &what);
+    let recorded = Recorded::of(format, &run);
+    let (events, lost) = (recorded.events(), recorded.lost());
+    assert!(lost > 10_000, "{events} + {lost}: {what}");
+    assert_eq!(events + lost, all, "{events} + {lost}: {what}");
+    assert_eq!(recorded.unsaved(), 0);
+    let report = mtr_report([Path::new("--strict"), recorded.path()]);
+    assert_eq!(report.status.code(), Some(3), "{}", report.description());
+    let text = report.unbroken().replace(',', "");
+    let stated = format!("{lost} records could not be written from 0.");
+    assert!(text.contains(&stated), "{stated}: {}", report.description());
+    assert!(text.contains("s after the start on: Too many open files"), "{}", report.description());
+    assert!(!text.contains("somebody changed the file"), "{}", report.description());
+    blames_nobody(&report);
+    for path in [&run.path, &tail_of(&run.path)] {
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn without_a_descriptor_each_event_is_recorded_or_counted() {
+    let folder = Folder::new("tail-descriptors");
+    let source = program("has_no_descriptor.c");
+    let program = compile(&folder, "has_no_descriptor", &source, &["-O1", "-pthread"]);
+    for format in FORMATS {
+        for threads in ["0", "50"] {
+            // At its end none of the threads has freed anything yet: the figures are always the same.
+            let whole = format.traced(&folder, &program).args(&[threads, "kill", "free"]).run();
+            let recorded = Recorded::of(format, &whole);
+            assert_eq!(recorded.lost(), 0);
+            let all = recorded.events();
+            fs::remove_file(&whole.path).unwrap();
+            for end in ENDS {
+                all_are_counted(&folder, format, &[threads, end], all);
+            }
         }
     }
 }

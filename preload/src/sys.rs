@@ -134,10 +134,12 @@ pub(crate) fn rename_to_new(from: &CStr, to: &CStr) -> Result<usize> {
 
 /// Makes a file end at `len`, if it is longer.
 pub(crate) fn truncate(fd: Fd, len: u64) -> Result<()> {
-    if fstat(fd)?.st_size.unsigned_abs() > len {
-        without_signal(|| call!(SYS_ftruncate, fd, len))?;
-    }
-    Ok(())
+    if fstat(fd)?.st_size.unsigned_abs() > len { resize(fd, len).map(|_| ()) } else { Ok(()) }
+}
+
+/// Makes a file `len` bytes long; what is new of it is a hole.
+pub(crate) fn resize(fd: Fd, len: u64) -> Result<usize> {
+    without_signal(|| call!(SYS_ftruncate, fd, len))
 }
 
 pub(crate) fn link(from: &CStr, to: &CStr) -> Result<usize> {

@@ -116,7 +116,7 @@ pub(super) fn of(
         ));
     }
     if let Some((line, position)) = damage.first_hole {
-        notes.push(hole(log, line, position));
+        notes.extend(hole(log, line, position));
     }
     match damage.unsaved {
         0 => {}
@@ -270,8 +270,9 @@ fn since(nanoseconds: Option<u64>) -> String {
 /// Why a part in the middle is missing.
 const CHANGED: &str = "somebody changed the file, or it could not be written";
 
-/// A part of a log that is missing; the first such is in this line, at this position.
-fn hole(log: &Log, line: u64, position: u64) -> String {
+/// A part of a log that is missing; the first such is in this line, at this position. `None` where the
+/// records that could not be written, which are counted, were so long.
+fn hole(log: &Log, line: u64, position: u64) -> Option<String> {
     let Damage { holes, hole_bytes, lost, .. } = log.damage;
     let place = match line {
         1 => "from its beginning on".into(),
@@ -281,19 +282,21 @@ fn hole(log: &Log, line: u64, position: u64) -> String {
         1 => place,
         holes => format!("in {} places, the first {place}", thousands(holes)),
     };
+    // By the length of the others.
     let records = u128::from(hole_bytes) * u128::from(log.records);
     let records = records.checked_div(log.record_bytes.into()).unwrap_or(0) as u64;
-    // What could not be written has been counted.
     let records = match lost {
         0 if records > 0 => {
             format!(", some {} records by the length of the others", thousands(rounded(records)))
         }
+        0 => String::new(),
+        _ if lost >= records / 4 * 3 => return None,
         _ => String::new(),
     };
-    format!(
+    Some(format!(
         "{} of the trace are missing {place}{records}: {CHANGED}.",
         counted(hole_bytes, "byte", "bytes")
-    )
+    ))
 }
 
 /// A number of which only the first two digits are known.

@@ -313,6 +313,9 @@ fn a_hole_in_a_log_is_said_and_explains_any_fault() {
         "{both}"
     );
     assert!(!both.contains(" some "), "what could not be written has been counted: {both}");
+    let lost = profile_of(&format!("{text}# lost 900 5\n"), unresolved);
+    let notes = lost.notes.join("\n");
+    assert!(lost.incomplete && !notes.contains("bytes of the trace"), "{notes}");
 }
 
 #[test]

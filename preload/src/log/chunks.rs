@@ -140,6 +140,24 @@ fn note_unsaved(tail: *mut u8) {
     count(tail, tail::UNSAVED).fetch_add(1, Ordering::AcqRel);
 }
 
+/// Whether a slot, or where `at` points in it, is in the tail file.
+pub(crate) fn is_in_file(at: *const u8) -> bool {
+    let from_tail = at.addr().wrapping_sub(TAIL.load(Ordering::Relaxed).addr());
+    let index = from_tail.wrapping_sub(tail::SLOTS) / chunk::CHUNK;
+    index < IN_FILE.load(Ordering::Relaxed)
+        && !bit_of(index, |bits, _| bits.load(Ordering::Acquire))
+}
+
+/// To be called once for a slot when what is in it needs no tail any more, and what will be is to be
+/// written out at once.
+pub(crate) fn note_saved(at: *const u8) {
+    if !is_in_file(at) {
+        let unsaved = count(TAIL.load(Ordering::Relaxed), tail::UNSAVED);
+        let less = |unsaved: u32| unsaved.checked_sub(1);
+        let _ = unsaved.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+}
+
 /// Gives room to free slots, up to so many: the last chance, because system calls are about to become
 /// impossible.
 pub(crate) fn make_room(slots: usize) {

@@ -36,6 +36,7 @@ pub(crate) unsafe fn adopt(fd: Fd, path: &Path, tail: *mut u8) -> Result<()> {
     TAIL.store(tail, Ordering::Release);
     limits::forget();
     LOST_AT.store(0, Ordering::Relaxed);
+    KEPT.store(0, Ordering::Relaxed);
     match out_of_the_way(fd) {
         Ok(fd) => FD.store(fd, Ordering::Release),
         Err(fd) => sys::close(fd),
@@ -123,75 +124,14 @@ fn descriptor() -> Result<Descriptor> {
     Ok(Descriptor { fd: new, keep })
 }
 
-/// Writes lines at `position`. Those that cannot be written are counted as lost. `begins_inside`: they
-/// begin with the end of a line that is no record.
-pub(crate) fn write_at(position: u64, bytes: &[u8], begins_inside: bool) {
-    let (written, failed) = write_what_fits(position, bytes);
-    if let Some(errno) = failed {
-        lose(records_behind(position, written, bytes, begins_inside), errno);
-        state_loss();
-    }
-}
-
-/// Writes a part of a line, which ends a number of records (0 or 1).
-pub(crate) fn write_part_at(position: u64, bytes: &[u8], records: u64) {
-    let (written, failed) = write_what_fits(position, bytes);
-    if let Some(errno) = failed.filter(|_| written < bytes.len()) {
-        lose(records, errno);
-        state_loss();
-    }
-}
-
-/// As [`write_at`], when the process ends. False where they cannot be written and yet belong into the log:
-/// these are not counted, because the tail has them still.
-pub(crate) fn write_last_at(position: u64, bytes: &[u8], begins_inside: bool) -> bool {
-    let (written, failed) = write_what_fits(position, bytes);
-    if let Some(errno) = failed.filter(|errno| is_for_want_of_room(*errno)) {
-        lose(records_behind(position, written, bytes, begins_inside), errno);
-        return true;
-    }
-    failed.is_none()
-}
-
 /// Writes a chunk of a compact trace at `position`: all of it, or it is to be counted as lost.
 pub(crate) fn write_chunk_at(position: u64, bytes: &[u8]) -> Result<()> {
-    write_what_fits(position, bytes).1.map_or(Ok(()), Err)
-}
-
-/// Records that end in `bytes`, which are for `position`, behind the first `written`, and are not in the
-/// file. Their first line may have begun elsewhere.
-fn records_behind(position: u64, written: usize, bytes: &[u8], begins_inside: bool) -> u64 {
-    let mut records = 0;
-    let (mut at, mut is_inside) = (position + written as u64, begins_inside && written == 0);
-    let mut rest = bytes.get(written..).unwrap_or(&[]);
-    // Not by `split_inclusive`, which could panic as far as the compiler knows.
-    while let Some(last) = rest.len().checked_sub(1) {
-        let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(last);
-        let Some((line, behind)) = rest.split_at_checked(end + 1) else { break };
-        at += line.len() as u64;
-        let is_record = line.ends_with(b"\n") && !is_comment(line) && !is_inside;
-        records += u64::from(is_record && !is_in_file(at, line));
-        (is_inside, rest) = (false, behind);
-    }
-    records
-}
-
-/// Whether the file has this line, which ends before `end`: it may have been written beside its block.
-fn is_in_file(end: u64, line: &[u8]) -> bool {
-    let (mut there, last) = ([0; 64], line.len().saturating_sub(64));
-    let (Some(line), true) = (line.get(last..), end <= limits::highest()) else { return false };
-    let there = there.get_mut(..line.len()).unwrap_or(&mut []);
-    read_at(end - line.len() as u64, there) == Ok(line.len()) && there == line
-}
-
-/// Whether a line is one that begins with `#` or `=`.
-pub(super) fn is_comment(line: &[u8]) -> bool {
-    matches!(line, [b'#' | b'=', ..])
+    write_at(position, bytes).1.map_or(Ok(()), Err)
 }
 
 /// Writes `bytes` at `position` as far as that may and can be; returns how many were written, and
 /// why not all.
-fn write_what_fits(position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
+pub(super) fn write_at(position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
     let log = match descriptor() {
         Ok(log) => log,
         Err(errno) => return (0, Some(errno)),
@@ -203,13 +143,13 @@ fn write_what_fits(position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
     }
     let (written, failed) = write_all(log.fd, position, bytes);
     let Some(errno) = failed else {
-        limits::written_to(position + written as u64);
-        return (written, not_all);
+        let trimmed = limits::trim(log.fd, position, bytes);
+        return trimmed.map_or((written, not_all), |(kept, reason)| (kept, Some(reason)));
     };
     if !is_for_want_of_room(errno) {
         return (written, failed);
     }
-    limits::stop(log.fd, position, bytes.get(..written).unwrap_or(bytes), errno);
+    limits::fail(log.fd, position, bytes, written, errno);
     let end = limits::end().map_or(u64::MAX, |(end, _)| end);
     (written.min(end.saturating_sub(position) as usize), failed)
 }
@@ -220,12 +160,25 @@ pub(crate) fn is_for_want_of_room(errno: Errno) -> bool {
     matches!(errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG) || OURS.contains(&errno)
 }
 
+/// How often something stayed in the tail that could not be written at the end, and [`TAIL_IS_GONE`].
+static KEPT: AtomicU64 = AtomicU64::new(0);
+/// It has been decided that the log is whole without its tail.
+const TAIL_IS_GONE: u64 = 1 << 63;
 /// The tail is a file, and not only memory.
 static IS_TAIL_FILE: AtomicBool = AtomicBool::new(false);
 
 /// To be called for a new log: whether its tail is a file.
 pub(super) fn note_tail(is_file: bool) {
     IS_TAIL_FILE.store(is_file, Ordering::Release);
+}
+
+/// To be asked while the log is being finished, when a write has failed: whether what it holds stays in
+/// the tail, where readers find it. Then the tail stays too (see [`state_end`]). Where a log has ended
+/// (limits.rs), what lies behind is none of it.
+pub(crate) fn stays_in_tail(errno: Errno) -> bool {
+    !is_for_want_of_room(errno)
+        && is_tail_file()
+        && KEPT.fetch_add(1, Ordering::AcqRel) & TAIL_IS_GONE == 0
 }
 
 /// Whether the tail is a file.
@@ -305,12 +258,24 @@ pub(super) fn push_lost_line<const N: usize>(
     line.push(b"\n");
 }
 
-/// Whether a log of which all has been written out is whole without its tail. One that has ended early
-/// becomes whole here: its header says what is missing, and how the program has ended.
+/// Whether a log of which all has been written out is whole without its tail. From then on nothing stays
+/// in it: that is decided in one step with whether anything has.
 pub(crate) fn state_end() -> bool {
+    let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+    is_end_stated() && KEPT.compare_exchange(0, TAIL_IS_GONE, order, otherwise).is_ok()
+}
+
+/// A log that has ended early becomes whole here: its header says what is missing, and how the program
+/// has ended.
+fn is_end_stated() -> bool {
     match limits::end() {
-        // A block that was written out just now may have put the lines back to what they were.
-        Some(_) => state_in_header(EXIT),
+        Some(_) => {
+            if let Ok(log) = descriptor() {
+                limits::trim_finally(log.fd);
+            }
+            // A block that was written out just now may have put the lines back to what they were.
+            state_in_header(EXIT)
+        }
         None => lost().0 == 0 || state_loss(),
     }
 }

@@ -15,7 +15,7 @@ use crate::sys::{self, Errno, Fd};
 static END: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Why it ends there.
 static REASON: AtomicU64 = AtomicU64::new(0);
-/// Highest position that was written.
+/// Highest position that was written or is about to be.
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
 
 /// The space is looked at once for so many bytes of the log.
@@ -65,76 +65,146 @@ pub(super) fn largest() -> (u64, Errno) {
 pub(super) fn admit(fd: Fd, position: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
     let behind = position + bytes.len() as u64;
     let until = |end: u64| bytes.get(..end.saturating_sub(position) as usize).unwrap_or(bytes);
-    if let Some((_, reason)) = end().filter(|(end, _)| *end <= position) {
+    if let Some((end, reason)) = end().filter(|(end, _)| *end <= position) {
+        if end == position {
+            trim_before(fd, position);
+        }
         return (0, Some(reason));
     }
-    let (mut largest, reason) = largest();
+    let (largest, reason) = largest();
     match end() {
-        _ if behind > largest => stop(fd, position, until(largest), reason),
+        _ if behind > largest => stop(fd, position, until(largest), reason, 0),
         // Who ended it here did not know these bytes: it may be in the middle of a line.
         Some((end, reason)) if end <= behind && !config::get().is_compact => {
-            stop(fd, position, until(end), reason);
+            stop(fd, position, until(end), reason, 0);
         }
         Some(_) => {}
         None => {
             let crosses = position / INTERVAL != behind / INTERVAL;
             if crosses && is_nearly_full(fd) {
-                stop(fd, position, bytes, tail::DISK_NEARLY_FULL);
+                stop(fd, position, bytes, tail::DISK_NEARLY_FULL, 0);
             }
         }
     }
-    let Some((end, reason)) = end() else { return (bytes.len(), None) };
-    // What was written before the limit was lowered stays.
-    largest = largest.min(end);
-    match behind > largest {
-        // A chunk is there as a whole or not at all.
-        true if config::get().is_compact => (0, Some(reason)),
-        // Nor is a line; what was written before may have ended in the middle of one.
-        true => (last_line_end(until(largest)).unwrap_or(0) as usize, Some(reason)),
-        false => (bytes.len(), None),
+    let fitting = || {
+        let Some((end, reason)) = end() else { return (bytes.len(), None) };
+        // What was written before the limit was lowered stays.
+        let largest = largest.min(end);
+        match behind > largest {
+            // A chunk is there as a whole or not at all.
+            true if config::get().is_compact => (0, Some(reason)),
+            // Nor is a line; what was written before may have ended in the middle of one.
+            true => (last_line_end(until(largest)).unwrap_or(0) as usize, Some(reason)),
+            false => (bytes.len(), None),
+        }
+    };
+    match fitting() {
+        (0, not_all) => (0, not_all),
+        (len, _) => {
+            // Said before it is asked again: who ends the log asks in the opposite order.
+            HIGHEST.fetch_max(position + len as u64, Ordering::SeqCst);
+            fitting()
+        }
     }
 }
 
-/// Highest position that was written.
+/// Highest position that was written or is about to be.
 pub(super) fn highest() -> u64 {
     HIGHEST.load(Ordering::Relaxed)
 }
 
-/// Notes what has been written.
-pub(super) fn written_to(position: u64) {
-    HIGHEST.fetch_max(position, Ordering::Relaxed);
+/// Ends the log where a write of `bytes` has failed for want of room, behind the first `written` or before.
+pub(super) fn fail(fd: Fd, position: u64, bytes: &[u8], written: usize, reason: Errno) {
+    let fits = bytes.get(..written).unwrap_or(bytes);
+    stop(fd, position, fits, reason, position + bytes.len() as u64);
+}
+
+/// Takes back the part of a line that `bytes`, which were written at `position`, end with, where somebody
+/// has ended the log there meanwhile. How many of them stay, and why not all.
+pub(super) fn trim(fd: Fd, position: u64, bytes: &[u8]) -> Option<(usize, Errno)> {
+    let (at, reason) = end().filter(|_| !config::get().is_compact)?;
+    let kept = last_line_end(bytes).filter(|kept| *kept < bytes.len() as u64)?;
+    let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+    let is_cut = at == position + bytes.len() as u64
+        && END.compare_exchange(at, position + kept, order, otherwise).is_ok();
+    is_cut.then(|| {
+        let _ = sys::truncate(fd, position + kept);
+        (kept as usize, reason)
+    })
 }
 
 /// Ends the log with a whole line: among `fits`, which are or will be at `position`, else before. Where
-/// it has ended already, not later than there.
-pub(super) fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno) {
+/// it has ended already, not later than there. Up to `tried` this thread has said it would write, 0 if it
+/// has not.
+fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno, tried: u64) {
     let mut at = position + fits.len() as u64;
     if config::get().is_compact {
         at = position;
     } else if let Some(line_end) = last_line_end(fits) {
         at = position + line_end;
-    } else if let Some(mut before) = Scratch::<512>::new() {
+    } else if let Some(line_end) = line_end_before(fd, position) {
         // The line that is going on began before.
-        let before = before.space();
-        let from = position.saturating_sub(before.len() as u64);
-        // SAFETY: `before` is a slice.
-        let read = unsafe { sys::pread(fd, before.as_mut_ptr(), before.len(), from) };
-        let before = before.get(..(position - from) as usize);
-        let before = before.filter(|before| read.is_ok_and(|read| read >= before.len()));
-        if let Some(line_end) = before.and_then(last_line_end) {
-            at = from + line_end;
-        }
+        at = line_end;
     }
-    let highest = HIGHEST.load(Ordering::Relaxed);
-    // Another thread may have written behind this place already.
+    let announced = HIGHEST.load(Ordering::SeqCst);
+    // Another thread may have written behind this place already, but for what this one has tried to.
+    let highest = if announced == tried { position } else { announced };
     at = if highest > position { at.max(highest) } else { at };
     // The first reason is the one that counts.
-    let (order, otherwise) = (Ordering::Relaxed, Ordering::Relaxed);
+    let (order, otherwise) = (Ordering::SeqCst, Ordering::Relaxed);
     let _ = REASON.compare_exchange(0, reason as u64, order, otherwise);
-    if END.fetch_min(at, Ordering::AcqRel) > at && highest <= position {
+    let is_lower = END.fetch_min(at, Ordering::SeqCst) > at;
+    let highest_now = HIGHEST.load(Ordering::SeqCst);
+    if is_lower && highest_now > announced.max(position) {
+        // Another thread is writing there, and may not have seen that this is the end.
+        let _ = END.compare_exchange(at, highest_now, order, otherwise);
+    } else if is_lower && highest <= position {
         // A part of a line, or of a chunk, may be there.
         let _ = sys::truncate(fd, at);
     }
+    if at == position {
+        trim_before(fd, at);
+    }
+}
+
+/// As [`trim`], for who finds that the log ends at `position`: the bytes before it may have been written
+/// meanwhile.
+fn trim_before(fd: Fd, position: u64) {
+    if !config::get().is_compact && HIGHEST.load(Ordering::SeqCst) == position {
+        trim_file(fd, position);
+    }
+}
+
+/// As [`trim`], when no other thread is writing any more.
+pub(super) fn trim_finally(fd: Fd) {
+    let size = || sys::fstat(fd).map(|stat| stat.st_size.unsigned_abs());
+    if !config::get().is_compact
+        && let Ok(size) = size()
+        && let Some(line_end) = line_end_before(fd, size)
+    {
+        let _ = sys::truncate(fd, line_end);
+    }
+}
+
+fn trim_file(fd: Fd, end: u64) {
+    let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+    if let Some(line_end) = line_end_before(fd, end)
+        && END.compare_exchange(end, line_end, order, otherwise).is_ok()
+    {
+        let _ = sys::truncate(fd, line_end);
+    }
+}
+
+/// The last end of a line in the file at or before a position that it reaches.
+fn line_end_before(fd: Fd, position: u64) -> Option<u64> {
+    let mut before = Scratch::<512>::new()?;
+    let before = before.space();
+    let from = position.saturating_sub(before.len() as u64);
+    let before = before.get_mut(..(position - from) as usize)?;
+    // SAFETY: `before` is a slice.
+    let read = unsafe { sys::pread(fd, before.as_mut_ptr(), before.len(), from) };
+    let is_there = read.is_ok_and(|read| read >= before.len());
+    last_line_end(before).filter(|_| is_there).map(|line_end| from + line_end)
 }
 
 /// Behind the last newline.

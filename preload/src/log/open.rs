@@ -281,7 +281,7 @@ pub(super) unsafe fn map_chunks(tail: *mut u8, first: usize, slots: usize) -> sy
         // Room is reserved first, so that a full disk is an error here and not a SIGBUS later.
         _ => sys::fallocate(fd, chunks::len(first)).and_then(|_| {
             // A file system may have a limit of its own.
-            let longer = sys::truncate(fd, chunks::len(most) as u64);
+            let longer = sys::resize(fd, chunks::len(most) as u64);
             let slots = longer.map_or(first, |_| most);
             // SAFETY: the caller's promise.
             unsafe { sys::map_shared_at(tail, fd, 0, chunks::len(slots)) }.map(|()| slots)

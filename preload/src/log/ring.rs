@@ -17,6 +17,7 @@
 //! - When the ring is closed (`closing.rs`), a thread writes its line beside the ring as well.
 
 mod closing;
+mod losses;
 
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
@@ -39,7 +40,7 @@ const AHEAD: u64 = 2;
 
 /// Makes all slots free and gives the first blocks theirs.
 pub(crate) fn open() {
-    BEGIN_INSIDE.iter().for_each(|block| block.store(0, Ordering::Relaxed));
+    losses::forget();
     HOT.is_ring_closed.store(false, Ordering::Relaxed);
     HOT.cursor.0.store(0, Ordering::Relaxed);
     HOT.window.iter().for_each(|entry| entry.store(EMPTY, Ordering::Relaxed));
@@ -133,33 +134,11 @@ pub(crate) fn put(position: u64, parts: &[&[u8]]) {
         return;
     }
     let len = len_of(parts);
-    if matches!(byte_of(parts, 0), b'#' | b'=') {
-        note_comment(position, len);
-    }
-    put_from(position, parts, 0);
+    losses::note_line(position, parts);
+    put_from(position, parts, 0, Elsewhere::Nowhere);
     if len >= BLOCK - position as usize % BLOCK {
         advance();
     }
-}
-
-/// Blocks that begin with the end of a line that is no record, plus 1; 0 for none. There are few such
-/// lines, and they matter only where a block cannot be written and its records are counted.
-static BEGIN_INSIDE: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-
-fn note_comment(position: u64, len: usize) {
-    let (first, last) = (position / BLOCK as u64, (position + len as u64 - 1) / BLOCK as u64);
-    if first != last {
-        begin_inside(last).store(last + 1, Ordering::Relaxed);
-    }
-}
-
-fn begin_inside(block: u64) -> &'static AtomicU64 {
-    let [first, ..] = &BEGIN_INSIDE;
-    BEGIN_INSIDE.get(block as usize % BEGIN_INSIDE.len()).unwrap_or(first)
-}
-
-fn begins_inside_comment(block: u64) -> bool {
-    begin_inside(block).load(Ordering::Relaxed) == block + 1
 }
 
 /// Stores all of a line but its first bytes, by which it does not count yet.
@@ -167,7 +146,7 @@ fn begins_inside_comment(block: u64) -> bool {
 #[inline(never)]
 pub(crate) fn announce(position: u64, parts: &[&[u8]]) {
     if !is_wiped() {
-        put_from(position, parts, LAST);
+        put_from(position, parts, LAST, Elsewhere::Later);
     }
 }
 
@@ -176,7 +155,7 @@ pub(crate) fn announce(position: u64, parts: &[&[u8]]) {
 #[inline(never)]
 pub(crate) fn put_beside(position: u64, parts: &[&[u8]]) {
     if !is_wiped() {
-        write_piece(position, parts, 0, len_of(parts));
+        write_piece(position, parts, 0, len_of(parts), Elsewhere::InSlot);
     }
 }
 
@@ -199,20 +178,29 @@ fn byte_of(parts: &[&[u8]], mut index: usize) -> u8 {
     0
 }
 
+/// Where else the bytes of a line are that are written to the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    Nowhere,
+    InSlot,
+    /// They will be written again, with the whole line.
+    Later,
+}
+
 /// Stores a line from its byte `from` on.
-fn put_from(position: u64, parts: &[&[u8]], from: usize) {
+fn put_from(position: u64, parts: &[&[u8]], from: usize, elsewhere: Elsewhere) {
     let (len, to_block_end) = (len_of(parts), BLOCK - position as usize % BLOCK);
     // The end first: the line counts once its first bytes are there.
     if len > to_block_end {
-        put_piece(position, parts, to_block_end.max(from), len);
+        put_piece(position, parts, to_block_end.max(from), len, elsewhere);
     }
-    put_piece(position, parts, from, len.min(to_block_end));
+    put_piece(position, parts, from, len.min(to_block_end), elsewhere);
 }
 
 /// Stores the bytes `from..to` of a line at `position`, all in one block.
-fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
+fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize, elsewhere: Elsewhere) {
     let Some(memory) = memory_at(position + from as u64) else {
-        return write_piece(position, parts, from, to);
+        return write_piece(position, parts, from, to, elsewhere);
     };
     // One byte at a time, and each only once: memcpy may store a byte twice, and the second store
     // could hit a slot that was recycled after the first.
@@ -224,7 +212,11 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
     (last..to).for_each(store);
     (from..last).for_each(store);
     if is_closed() {
-        write_piece(position, parts, from, to);
+        let elsewhere = match elsewhere {
+            Elsewhere::Nowhere => Elsewhere::InSlot,
+            other => other,
+        };
+        write_piece(position, parts, from, to, elsewhere);
     }
 }
 
@@ -232,18 +224,26 @@ fn put_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
 /// process cuts a write off between pages, so each is on one page: a line that is not all there lacks
 /// its beginning.
 #[inline(never)]
-fn write_piece(position: u64, parts: &[&[u8]], from: usize, to: usize) {
+fn write_piece(position: u64, parts: &[&[u8]], from: usize, to: usize, elsewhere: Elsewhere) {
     const PAGE: u64 = 4096;
     let mut chunk = [0; 128];
-    let (mut end, whole) = (to, len_of(parts));
+    let (mut end, mut failed) = (to, None);
     while end > from {
         let on_page = (position + end as u64 - 1) % PAGE + 1;
         let len = (end - from).min(chunk.len()).min(on_page as usize);
         let start = end - len;
         (start..end).zip(&mut chunk).for_each(|(index, byte)| *byte = byte_of(parts, index));
-        let records = u64::from(end == whole && !matches!(byte_of(parts, 0), b'#' | b'='));
-        file::write_part_at(position + start as u64, chunk.get(..len).unwrap_or(&[]), records);
+        let (_, errno) = file::write_at(position + start as u64, chunk.get(..len).unwrap_or(&[]));
+        failed = failed.or(errno);
         end = start;
+    }
+    let is_kept = |errno| match elsewhere {
+        Elsewhere::Nowhere => false,
+        Elsewhere::InSlot => file::stays_in_tail(errno),
+        Elsewhere::Later => true,
+    };
+    if let Some(errno) = failed.filter(|errno| !is_kept(*errno)) {
+        losses::lose_part(position, parts, from, to, errno);
     }
 }
 
@@ -319,7 +319,7 @@ fn drain(slot: usize, block: u64, current: u64) {
     }
     // SAFETY: a slot is BLOCK bytes, and one without holes changes no more.
     let bytes = unsafe { core::slice::from_raw_parts(memory, BLOCK) };
-    file::write_at(block * BLOCK as u64, bytes, begins_inside_comment(block));
+    losses::write_block(block, bytes);
     window(block).store(EMPTY, Ordering::Release);
     // SAFETY: as above; nobody refers to it any more.
     unsafe { memory.write_bytes(0, BLOCK) };

@@ -67,18 +67,22 @@ impl Blocks {
     /// Drops what lies behind the end of a log that was not written any further. Its process would have
     /// counted it as lost when it wrote the block out.
     fn end_at(&mut self, end: u64) {
-        // Where a line goes on that is no record.
-        let mut comment_at = None;
+        // Where the block before it in the tail ends, and whether in a line that is no record.
+        let mut before = None;
         for (position, bytes) in &mut self.blocks {
             let kept = bytes.len().min(end.saturating_sub(*position) as usize);
-            let mut is_comment = comment_at == Some(*position);
+            let goes_on = before.filter(|(at, _)| at == position);
+            let mut is_comment = goes_on.is_some_and(|(_, is_comment)| is_comment);
+            // A line that began in a block which could not be written was counted with that.
+            let mut is_counted = *position > end && goes_on.is_none() && !begins_line(bytes);
             for line in bytes[kept..].split_inclusive(|byte| *byte == b'\n') {
                 is_comment |= matches!(line[0], b'#' | b'=');
                 let is_whole = line.ends_with(b"\n");
-                self.loss.records += u64::from(is_whole && !is_comment);
+                self.loss.records += u64::from(is_whole && !is_comment && !is_counted);
                 is_comment &= !is_whole;
+                is_counted = false;
             }
-            comment_at = is_comment.then_some(*position + bytes.len() as u64);
+            before = Some((*position + bytes.len() as u64, is_comment));
             bytes.truncate(kept);
         }
         self.blocks.retain(|(_, bytes)| !bytes.is_empty());
@@ -132,4 +136,9 @@ impl Blocks {
             }
         }
     }
+}
+
+/// Whether what a block begins with reads like a line, and not like the end of one.
+fn begins_line(block: &[u8]) -> bool {
+    matches!(block, [b'@' | b'#' | b'=' | b'+' | b'-' | b'<' | b'>' | b'!', b' ', ..])
 }

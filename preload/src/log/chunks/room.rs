@@ -60,7 +60,7 @@ mod tests {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
         let _ = sys::unlink(name);
         let fd: Fd = sys::openat(name, flags, 0o600).unwrap();
-        sys::truncate(fd, there as u64).unwrap();
+        sys::resize(fd, there as u64).unwrap();
         let at = sys::map_shared(fd, LEN).unwrap();
         sys::close(fd);
         sys::unlink(name).unwrap();

@@ -15,12 +15,9 @@ use core::sync::atomic::Ordering;
 
 use mtr_format::tail;
 
-use super::{
-    BLOCK, EMPTY, SLOTS, begins_inside_comment, claim, for_each_run, heal, number, slot_memory,
-    window,
-};
+use super::losses::{self, write_from_slot};
+use super::{BLOCK, EMPTY, SLOTS, claim, for_each_run, heal, number, slot_memory, window};
 use crate::hot::{HOT, single_threaded};
-use crate::log::file;
 use crate::sys;
 
 /// Blocks of the slots that were claimed to stay so.
@@ -96,8 +93,7 @@ fn has_hole_before(end: u64, slot: usize, block: u64) -> bool {
 /// to another block any more. False where the tail is still needed.
 fn write_out(slot: usize, block: u64) -> bool {
     let (memory, mut is_in_file) = (slot_memory(slot), true);
-    let mut begins_inside = begins_inside_comment(block);
-    let (mut copy, mut start) = ([0; 512], 0);
+    let (mut copy, mut start, mut begins_in_comment) = ([0; 512], 0, false);
     while start < BLOCK {
         for (byte, index) in copy.iter_mut().zip(start..BLOCK) {
             // SAFETY: below BLOCK. Volatile, because others may be storing there.
@@ -109,12 +105,12 @@ fn write_out(slot: usize, block: u64) -> bool {
         let position = block * BLOCK as u64 + start as u64;
         let lines = piece.get(..len).unwrap_or(piece);
         for_each_run(lines, |at, run| {
-            let begins_inside = begins_inside && at == 0;
-            is_in_file &= file::write_last_at(position + at as u64, run, begins_inside);
+            let begins_in_comment = begins_in_comment && at == 0;
+            is_in_file &= write_from_slot(position + at as u64, run, begins_in_comment);
         });
         // A line may be longer than the copy.
         let is_cut = !lines.ends_with(b"\n");
-        begins_inside = is_cut && (begins_inside || file::is_comment(lines));
+        begins_in_comment = is_cut && (begins_in_comment || losses::is_comment(lines));
         start += len;
     }
     is_in_file

@@ -214,12 +214,6 @@ impl Stream {
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn write_out_at_once(&self) {
-        self.write_out();
-    }
-
     fn put(&mut self, room: u32, record: &Buffer) {
         self.store(room, |stream| stream.append_bytes(record.bytes()));
     }

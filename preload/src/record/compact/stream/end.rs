@@ -1,12 +1,12 @@
 //! The end of the process: what is in the chunks is written out, by the thread that ends it or by the
-//! streams' own, and what comes later at once.
+//! streams' own, and what comes later at once. What cannot be written stays in its slot.
 
 use core::sync::atomic::{Ordering, fence};
 
 use mtr_format::compact::chunk;
 
-use super::room::write_last;
-use super::{Stream, streams};
+use super::room::{Outcome, write_out};
+use super::{CAPACITY, Stream, streams};
 use crate::log::chunks;
 
 // Values of `Stream::end`, from `close` on.
@@ -19,30 +19,57 @@ const WRITING: u32 = 1;
 const WRITING_ITSELF: u32 = 2;
 /// It is in the file; the stream's own thread writes out what it stores from here on.
 const WRITTEN: u32 = 3;
+/// As [`WRITTEN`], but what is in the slot now could not be written: it stays there.
+const STAYS: u32 = 4;
+
+/// What follows from an attempt to write a chunk out.
+fn state_after(outcome: Outcome) -> u32 {
+    if outcome == Outcome::Stays { STAYS } else { WRITTEN }
+}
 
 impl Stream {
-    /// As [`Stream::make_room`], after [`close`]: a chunk for each record.
-    pub(super) fn make_room_after_end(&mut self) -> bool {
+    /// As [`Stream::make_room`], after [`close`]: a chunk for each record, as long as they can be
+    /// written.
+    pub(super) fn make_room_after_end(&mut self, len: u32) -> bool {
         self.limit.store(0, Ordering::Relaxed);
         if self.len == 0 {
             return true;
         }
         let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
-        match self.end.compare_exchange(OPEN, WRITING_ITSELF, order, otherwise) {
+        let state = match self.end.compare_exchange(OPEN, WRITING_ITSELF, order, otherwise) {
             Ok(_) => {
-                self.write_out();
-                self.end.store(WRITTEN, Ordering::Release);
+                let state = state_after(self.write_out(true));
+                chunks::note_saved(self.records());
+                self.end.store(state, Ordering::Release);
+                state
             }
-            Err(WRITING) => {
-                // Its slot has to stay as it is.
+            Err(state) => state,
+        };
+        match state {
+            // What stays grows, and is tried again as a whole.
+            STAYS if self.len + len <= CAPACITY => return true,
+            // The slot has to stay as it is.
+            STAYS | WRITING => {
                 let Some(slot) = chunks::take() else { return false };
+                chunks::note_saved(slot);
                 self.set_slot(slot);
                 self.end.store(WRITTEN, Ordering::Release);
             }
-            Err(_) => {}
+            _ => {}
         }
         self.begin(self.number + 1);
         true
+    }
+
+    /// To be called behind each record from [`close`] on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn write_out_at_once(&self) {
+        let state = state_after(self.write_out(true));
+        let before = if state == STAYS { WRITTEN } else { STAYS };
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
+        // In any other state somebody has yet to write it out.
+        let _ = self.end.compare_exchange(before, state, order, otherwise);
     }
 }
 
@@ -91,14 +118,12 @@ pub(in crate::record::compact) fn write_all(is_busy: impl Fn(*mut Stream) -> boo
         };
         if claimed.is_ok() {
             // SAFETY: the stream's slot, which its thread leaves alone from now on.
-            if unsafe { write_last(records) } {
-                stream.end.store(WRITTEN, Ordering::Release);
-            } else {
-                // It stays, as if it were being written out for ever.
-                is_all = false;
-            }
+            let state = state_after(unsafe { write_out(records, true) });
+            chunks::note_saved(records);
+            // Its thread may have taken another slot meanwhile.
+            let _ = stream.end.compare_exchange(WRITING, state, order, otherwise);
         }
-        is_all &= claimed.is_ok() || claimed == Err(WRITTEN);
+        is_all &= claimed.is_ok() || matches!(claimed, Err(WRITTEN | STAYS));
     }
     is_all
 }

@@ -28,7 +28,7 @@ impl Stream {
             return self.make_room_in_memory(len);
         }
         if chunks::is_closed() {
-            return self.make_room_after_end();
+            return self.make_room_after_end(len);
         }
         if self.len + len > CAPACITY {
             self.next_chunk();
@@ -43,12 +43,10 @@ impl Stream {
         // its parent's chunk.
         let signals = sys::block_signals();
         if self.has_slot() {
-            let lost = self.write_out();
-            if lost > 0 {
+            if self.write_out(false) == Outcome::Lost {
                 self.demand_forgetting();
             }
             self.begin(self.number + 1);
-            self.header_u32(chunk::LOST).store(lost, Ordering::Relaxed);
         }
         sys::restore_signals(signals);
     }
@@ -76,6 +74,8 @@ impl Stream {
 
     /// Begins a chunk in the slot.
     pub(super) fn begin(&mut self, number: u32) {
+        // Of a chunk that was lost the slot is empty, and says how much there was (see `lose`).
+        let follows_loss = self.header_u32(chunk::LENGTH).load(Ordering::Relaxed) == 0;
         // First, so that nobody takes old records for the new chunk's.
         self.publish_len(0);
         self.number = number;
@@ -92,7 +92,9 @@ impl Stream {
         self.header_u64(chunk::TIME).store(lifecycle::time(), Ordering::Relaxed);
         self.header_u32(chunk::THREAD).store(self.thread, Ordering::Relaxed);
         self.header_u32(chunk::NODES).store(self.nodes, Ordering::Relaxed);
-        self.header_u32(chunk::LOST).store(0, Ordering::Relaxed);
+        if !follows_loss {
+            self.header_u32(chunk::LOST).store(0, Ordering::Relaxed);
+        }
         self.header_u32(chunk::FORGETS).store(self.forgets, Ordering::Relaxed);
         self.header_u32(chunk::STATED).store(0, Ordering::Relaxed);
         let mark = u32::from_le_bytes(chunk::MARK);
@@ -105,14 +107,25 @@ impl Stream {
         }
     }
 
-    /// Writes the chunk out as it is now; the number of events that could not be.
-    pub(super) fn write_out(&self) -> u32 {
+    /// See the function.
+    pub(super) fn write_out(&self, may_stay: bool) -> Outcome {
         match self.has_slot() {
             // SAFETY: the stream's own slot.
-            true => unsafe { write_out(self.records()) },
-            false => 0,
+            true => unsafe { write_out(self.records(), may_stay) },
+            false => Outcome::Written,
         }
     }
+}
+
+/// What has become of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is in the file, or has no records.
+    Written,
+    /// It could not be written, but readers find it in the tail, as long as its slot is left as it is.
+    Stays,
+    /// It could not be written, and its events are counted.
+    Lost,
 }
 
 /// A chunk as it is now, with its sum.
@@ -158,53 +171,36 @@ unsafe fn write(records: *mut u8) -> sys::Result<()> {
     file::write_chunk_at(position, bytes)
 }
 
-/// As [`write_out`], when the process ends: false where the chunk cannot be written and yet belongs into
-/// the trace. Then it is not counted, because its slot has it still.
+/// Writes a chunk out as it is now. When the process ends it `may_stay` in the tail.
 ///
 /// # Safety
-/// `records` are those of a slot.
-pub(super) unsafe fn write_last(records: *mut u8) -> bool {
+/// `records` are those of a slot, whose stream stores nothing meanwhile.
+pub(super) unsafe fn write_out(records: *mut u8, may_stay: bool) -> Outcome {
     // SAFETY: the caller's promise.
-    match unsafe { write(records) } {
-        Ok(()) => true,
-        Err(errno) if file::is_for_want_of_room(errno) => {
-            // SAFETY: the caller's promise.
-            unsafe { lose(records, errno) };
-            true
-        }
-        Err(_) => false,
+    let Err(errno) = (unsafe { write(records) }) else { return Outcome::Written };
+    if may_stay && chunks::is_in_file(records) && file::stays_in_tail(errno) {
+        return Outcome::Stays;
     }
-}
-
-/// Writes a chunk out as it is now; the number of events that could not be.
-///
-/// # Safety
-/// `records` are those of a slot.
-pub(super) unsafe fn write_out(records: *mut u8) -> u32 {
     // SAFETY: the caller's promise.
-    match unsafe { write(records) } {
-        Ok(()) => 0,
-        // SAFETY: the caller's promise.
-        Err(errno) => unsafe { lose(records, errno) },
-    }
+    unsafe { lose(records, errno) };
+    Outcome::Lost
 }
 
 /// Counts the events of a chunk as lost, and takes them out of the slot: readers of the tail would take
-/// them for recorded.
+/// them for recorded. The next chunk's header says how many were lost before it.
 ///
 /// # Safety
 /// `records` are those of a slot.
 #[cold]
-unsafe fn lose(records: *mut u8, errno: Errno) -> u32 {
-    // SAFETY: the caller's promise; the field is an atomic at its natural alignment.
-    let (bytes, length) = unsafe {
-        (chunk_of(records), &*records.sub(chunk::HEADER).add(chunk::LENGTH).cast::<AtomicU32>())
-    };
-    let lost = events_in(bytes.get(chunk::HEADER..).unwrap_or(&[]));
-    length.store(0, Ordering::Release);
+unsafe fn lose(records: *mut u8, errno: Errno) {
+    // SAFETY: the caller's promise.
+    let lost = events_in(unsafe { chunk_of(records) }.get(chunk::HEADER..).unwrap_or(&[]));
+    // SAFETY: a slot's header, its fields at their natural alignment.
+    let field = |at: usize| unsafe { &*records.sub(chunk::HEADER).add(at).cast::<AtomicU32>() };
+    field(chunk::LENGTH).store(0, Ordering::Release);
+    field(chunk::LOST).fetch_add(lost, Ordering::Relaxed);
     file::lose(lost.into(), errno);
     file::state_loss();
-    lost
 }
 
 /// Number of events among some records.
