@@ -315,7 +315,7 @@ fn the_decoders_read_the_documented_example_and_see_what_they_are_there_to_see()
     assert_eq!(odd.allocated(), Some((0x7f00_0000_1008, 8)));
     // And mtr-report says the same, and finds nothing wrong with it.
     let report = mtr_report(["--strict".as_ref(), path.as_os_str()]).without_faults().text;
-    assert!(report.contains("4 allocs, 1 frees, 308 bytes allocated"), "{report}");
+    assert!(report.contains("4 allocs, 1 free, 308 bytes allocated"), "{report}");
 
     // The block that is live.
     let (trace, count) = read(&[0x9c, 1, 0x10, 0x53, 0x40, 0, 0, 0, 0, 0, 7]);

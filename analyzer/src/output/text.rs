@@ -126,12 +126,8 @@ fn header(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Res
 fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     let totals = &profile.totals;
     let when = if profile.ending == Ending::Running { "live now" } else { "in use at exit" };
-    writeln!(
-        out,
-        "{when}: {} bytes in {} blocks",
-        thousands(totals.live_bytes),
-        thousands(totals.live_blocks)
-    )?;
+    let in_use = Amount { bytes: totals.live_bytes, blocks: totals.live_blocks };
+    writeln!(out, "{when}: {}", held_in(in_use))?;
     if profile.suppressed.blocks > 0 {
         writeln!(
             out,
@@ -141,13 +137,12 @@ fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "total heap usage: {} allocs, {} frees, {} bytes allocated",
-        thousands(totals.allocs),
-        thousands(totals.frees),
-        thousands(totals.bytes)
+        "total heap usage: {}, {}, {} allocated",
+        counted(totals.allocs, "alloc", "allocs"),
+        counted(totals.frees, "free", "frees"),
+        counted(totals.bytes, "byte", "bytes")
     )?;
-    let Amount { bytes, blocks } = profile.peak;
-    write!(out, "peak: {} bytes in {} blocks", thousands(bytes), thousands(blocks))?;
+    write!(out, "peak: {}", held_in(profile.peak))?;
     if let Some(time) = profile.peak_time {
         write!(out, ", {} s after the start", moment(time, profile.peak_until))?;
     }

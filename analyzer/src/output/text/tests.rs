@@ -266,6 +266,25 @@ fn notes_are_broken_at_eighty_columns_and_cannot_move_the_cursor() {
 }
 
 #[test]
+fn one_is_not_many() {
+    let mut profile = three_leaks();
+    profile.totals = Totals {
+        allocs: 1,
+        frees: 1,
+        bytes: 1,
+        live_bytes: 1,
+        live_blocks: 1,
+        ..Totals::default()
+    };
+    profile.peak = Amount { bytes: 1, blocks: 1 };
+    let text = report(&profile, &in_home());
+    let expected = "in use at exit: 1 byte in 1 block\n\
+                    total heap usage: 1 alloc, 1 free, 1 byte allocated\n\
+                    peak: 1 byte in 1 block\n";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn samples_of_time_and_memory_are_shown() {
     let mut profile = three_leaks();
     profile.peak_time = Some(12_034_567_890);
