@@ -65,7 +65,25 @@ fn garbage_is_refused_and_what_was_expected_is_said() {
         .collect();
     for bytes in [&noise[..], b"PK\x03\x04 an archive", b"some text\nof another kind\n"] {
         std::fs::write(&path, bytes).unwrap();
-        says(&refuses(&[&path], &path), &["mtrace", "trace"]);
+        let report = refuses(&[&path], &path);
+        says(&report, &["an mtrace log"]);
+        says(&report, &["a compact trace (.mtr)"]);
+    }
+}
+
+#[test]
+fn a_version_that_is_not_known_is_said_with_that_which_is() {
+    let folder = Folder::new("bad-version");
+    let cases: [(&[u8], &str); 4] = [
+        (b"# mtr log 9\n", ":1: expected a log of version 1 at most, got version 9"),
+        (b"mtr\x1f and more", ": expected a compact trace of version "),
+        (b"mtr\x1f and more", " at most, got version 31; it needs a newer mtr-report"),
+        (b"mtr\x01 and more", "got a compact trace of version 1, which is too old"),
+    ];
+    let path = folder.join("trace");
+    for (bytes, words) in cases {
+        std::fs::write(&path, bytes).unwrap();
+        says(&refuses(&[&path], &path), &[words]);
     }
 }
 

@@ -43,8 +43,8 @@ pub enum Error {
     NewerVersion {
         /// Which file.
         path: PathBuf,
-        /// Line that states the version.
-        line: u64,
+        /// Line of a log that states the version; `None` for a compact trace.
+        line: Option<u64>,
         /// The version.
         found: u64,
         /// The newest one that this program reads.
@@ -75,15 +75,21 @@ impl fmt::Display for Error {
             }
             Error::NotATrace { path, found } => write!(
                 f,
-                "{}: expected an mtrace log or an ELF program, got {found}",
+                "{}: expected an mtrace log, a compact trace (.mtr) or a program (ELF), got {found}",
                 path.display()
             ),
-            Error::NewerVersion { path, line, found, newest } => write!(
-                f,
-                "{}:{line}: expected a log of version {newest} at most, got version {found}; \
-                 it needs a newer mtr-report",
-                path.display()
-            ),
+            Error::NewerVersion { path, line, found, newest } => {
+                let (line, what) = match line {
+                    Some(line) => (format!(":{line}"), "log"),
+                    None => (String::new(), "compact trace"),
+                };
+                write!(
+                    f,
+                    "{}{line}: expected a {what} of version {newest} at most, got version {found}; \
+                     it needs a newer mtr-report",
+                    path.display()
+                )
+            }
             Error::Tail { path, expected, found } => {
                 write!(f, "{}: expected {expected}, got {found}", path.display())
             }

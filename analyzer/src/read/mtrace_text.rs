@@ -129,7 +129,8 @@ pub fn read_from(
             return Err(Error::Read { path: path.into(), position: 0, source });
         }
         Err(Stop::NewerVersion { line, found }) => {
-            return Err(Error::NewerVersion { path: path.into(), line, found, newest: NEWEST });
+            let (path, line) = (path.into(), Some(line));
+            return Err(Error::NewerVersion { path, line, found, newest: NEWEST });
         }
     };
     log.sites = CallSites {

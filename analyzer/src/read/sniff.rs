@@ -1,5 +1,6 @@
 //! What kind of file this is, by its first bytes.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
 
@@ -62,7 +63,7 @@ pub fn sniff(path: &Path) -> Result<Kind, Error> {
 }
 
 /// The kind of a file that begins with `front`, or what it looks like.
-fn kind_of(front: &[u8]) -> Result<Kind, &'static str> {
+fn kind_of(front: &[u8]) -> Result<Kind, Cow<'static, str>> {
     const OTHERS: [(&[u8], &str); 6] = [
         (b"\x1f\x8b", "a gzip file (unpack it first)"),
         (b"\x28\xb5\x2f\xfd", "a zstd file (unpack it first)"),
@@ -78,20 +79,30 @@ fn kind_of(front: &[u8]) -> Result<Kind, &'static str> {
         return Ok(Kind::Tail);
     }
     if let Some((_, found)) = OTHERS.iter().find(|(magic, _)| front.starts_with(magic)) {
-        return Err(found);
+        return Err((*found).into());
     }
-    // A later version is a trace, too; reading it says what is needed.
-    let is_newer = chunk::version_of(front).is_some_and(|version| version > chunk::VERSION);
-    if is_newer || compact::id_of(front).is_some() {
+    if compact::id_of(front).is_some() {
         return Ok(Kind::CompactTrace);
+    }
+    match chunk::version_of(front) {
+        // A later version is a trace, too; reading it says what is needed.
+        Some(version) if version > chunk::VERSION => return Ok(Kind::CompactTrace),
+        Some(version) if version < chunk::VERSION => {
+            return Err(format!("a compact trace of version {version}, which is too old").into());
+        }
+        Some(_) if front.len() < chunk::HEADER => {
+            return Err(format!("only the first {} bytes of a compact trace", front.len()).into());
+        }
+        Some(_) => return Err("a compact trace without a sound chunk".into()),
+        None => {}
     }
     let text = &front[front.iter().take_while(|b| **b == 0).count()..];
     if text.starts_with(b"# mtr log ") {
         return Ok(Kind::OurLog);
     }
     match text {
-        [] if front.is_empty() => return Err("an empty file"),
-        [] => return Err("nothing but NUL bytes"),
+        [] if front.is_empty() => return Err("an empty file".into()),
+        [] => return Err("nothing but NUL bytes".into()),
         _ => {}
     }
     let lines = text.split(|b| matches!(b, b'\n' | 0)).take(LINES);
@@ -100,9 +111,9 @@ fn kind_of(front: &[u8]) -> Result<Kind, &'static str> {
         return Ok(Kind::GlibcLog);
     }
     match std::str::from_utf8(text) {
-        Ok(_) => Err("text that is no mtrace log"),
-        Err(error) if error.error_len().is_none() => Err("text that is no mtrace log"),
-        Err(_) => Err("a binary file"),
+        Ok(_) => Err("some other text".into()),
+        Err(error) if error.error_len().is_none() => Err("some other text".into()),
+        Err(_) => Err("some other binary file".into()),
     }
 }
 
@@ -130,12 +141,30 @@ mod tests {
         assert_eq!(kind_of(b"4a0\n- 0x5568f909d= Start\n- 0x10\n"), Ok(Kind::GlibcLog));
     }
 
+    #[track_caller]
+    fn refuses(front: &[u8], found: &str) {
+        assert_eq!(kind_of(front), Err(found.into()));
+    }
+
     #[test]
     fn anything_else_is_named() {
-        assert_eq!(kind_of(b""), Err("an empty file"));
-        assert_eq!(kind_of(b"\0\0"), Err("nothing but NUL bytes"));
-        assert_eq!(kind_of(b"\x1f\x8b\x08"), Err("a gzip file (unpack it first)"));
-        assert_eq!(kind_of(b"hello\n"), Err("text that is no mtrace log"));
-        assert_eq!(kind_of(b"\x80\xffa\n"), Err("a binary file"));
+        refuses(b"", "an empty file");
+        refuses(b"\0\0", "nothing but NUL bytes");
+        refuses(b"\x1f\x8b\x08", "a gzip file (unpack it first)");
+        refuses(b"hello\n", "some other text");
+        refuses(b"\x80\xffa\n", "some other binary file");
+    }
+
+    #[test]
+    fn a_compact_trace_that_cannot_be_read_is_named_as_one() {
+        let bytes = Writer::new().bytes();
+        refuses(&bytes[..40], "only the first 40 bytes of a compact trace");
+        refuses(b"mtr\x02", "only the first 4 bytes of a compact trace");
+        let mut old = bytes.clone();
+        old[3] = 1;
+        refuses(&old, "a compact trace of version 1, which is too old");
+        let mut damaged = bytes;
+        damaged[chunk::LENGTH..][..4].fill(0xff);
+        refuses(&damaged, "a compact trace without a sound chunk");
     }
 }

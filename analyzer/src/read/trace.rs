@@ -358,7 +358,7 @@ fn refuse_newer(front: &[u8], path: &Path) -> Result<(), Error> {
     match chunk::version_of(front) {
         Some(version) if version > chunk::VERSION => Err(Error::NewerVersion {
             path: path.into(),
-            line: 1,
+            line: None,
             found: version.into(),
             newest: chunk::VERSION.into(),
         }),

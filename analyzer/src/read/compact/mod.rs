@@ -129,7 +129,7 @@ impl Shared<'_> {
                     && found > newest
                 {
                     let path = self.path.into();
-                    return Err(Error::NewerVersion { path, line: 1, found, newest });
+                    return Err(Error::NewerVersion { path, line: None, found, newest });
                 }
                 self.stacks.state(meta);
                 self.log.state(meta);

@@ -278,5 +278,5 @@ fn a_newer_version_is_refused_by_name() {
     trace.text(b"# mtr trace 3\n");
     let read = read_from(&trace.chunks(), Path::new("x.mtr"), |_| {});
     let error = read.unwrap_err().to_string();
-    assert!(error.starts_with("x.mtr:1: expected a log of version 2"), "{error}");
+    assert!(error.starts_with("x.mtr: expected a compact trace of version 2"), "{error}");
 }
