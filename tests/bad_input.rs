@@ -3,7 +3,10 @@
 mod support;
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Output, Stdio};
 use support::*;
 
 /// Runs mtr-report, which must refuse and name `culprit` on stderr.
@@ -193,4 +196,51 @@ fn a_trace_that_names_a_pipe_as_a_module_is_not_waited_for() {
     std::fs::write(&trace, text).unwrap();
     let report = mtr_report([&trace]).succeeded();
     assert_eq!(report.summary().allocations, 1);
+}
+
+/// Runs `mtr-report -` with this file, or what comes out of a pipe, as its standard input.
+fn report_stdin(input: Stdio, bytes: &[u8]) -> Output {
+    let mut command = clean_command(env!("CARGO_BIN_EXE_mtr-report"));
+    let command = command.arg("-").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.stdin(input).spawn().unwrap();
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(bytes).unwrap();
+    }
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let folder = Folder::new("bad-dash");
+    let path = folder.join("trace");
+    let log = b"= Start\n@ ./t:[0x1157] + 0x55a960000010 0x64\n";
+    std::fs::write(&path, log).unwrap();
+    let of_file = report_stdin(Stdio::from(File::open(&path).unwrap()), b"");
+    let of_pipe = report_stdin(Stdio::piped(), log);
+    for (output, name) in [(of_file, path.to_str().unwrap()), (of_pipe, "/dev/stdin")] {
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        assert!(text.contains(&format!("trace:   {name}\n")), "{text}");
+        assert!(text.contains("in use at exit: 100 bytes in 1 block\n"), "{text}");
+    }
+}
+
+#[test]
+fn what_comes_out_of_a_pipe_has_to_be_a_trace_too() {
+    let cases: [(&[u8], &str); 4] = [
+        (b"", "nothing"),
+        (b"hello\n", "something else"),
+        (b"hello", "something else"),
+        (b"mtr\x02", "something else"),
+    ];
+    for (bytes, found) in cases {
+        let output = report_stdin(Stdio::piped(), bytes);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let expected = format!(
+            "mtr-report: /dev/stdin: expected an mtrace log, a compact trace (.mtr) or a program \
+             (ELF), got {found}\n"
+        );
+        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    }
 }

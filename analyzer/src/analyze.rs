@@ -40,6 +40,11 @@ pub fn analyze_ended(
         replay.inherit(inherited.blocks);
     }
     let log = read::read_ahead(trace, |event| replay.event(event))?;
+    if !trace.is_file()
+        && let Some(found) = foreign(&log)
+    {
+        return Err(Error::NotATrace { path: trace.into(), found: found.into() });
+    }
     let outcome = replay.finish();
     let options = symbolize::Options {
         programs: programs.to_vec(),
@@ -49,6 +54,16 @@ pub fn analyze_ended(
     };
     let resolved = symbolize::resolve(&log.sites, &options);
     Ok(profile(trace, &log, outcome, knows_inherited, resolved, programs, status))
+}
+
+/// What came out of a pipe if it was no trace. Of a file, its first bytes have told.
+fn foreign(log: &Log) -> Option<&'static str> {
+    let has_begun = log.header.version.is_some() || log.starts > 0 || log.ended;
+    if log.is_compact || has_begun || log.records > 0 {
+        return None;
+    }
+    let is_empty = log.lines == 0 && !log.damage.cut;
+    Some(if is_empty { "nothing" } else { "something else" })
 }
 
 /// Puts together what the stages found.

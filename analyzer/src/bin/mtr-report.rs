@@ -14,7 +14,8 @@ use mtr_analyzer::launch::file_size;
 /// Report what a traced program allocated, still held at its end and freed wrongly.
 ///
 /// FILES are traces of libmtr.so or of glibc's mtrace, and programs; which is which is told by
-/// their content. A trace of libmtr.so carries all that is needed, one of glibc needs the program.
+/// their content; - is standard input. A trace of libmtr.so carries all that is needed, one of glibc
+/// needs the program.
 ///
 /// Exit status: 0 reported, 2 something could not be reported, 3 a trace is incomplete (--strict).
 #[derive(Parser)]

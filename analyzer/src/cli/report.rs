@@ -1,7 +1,9 @@
 //! The options of a report, and reporting a list of files.
 
+use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
@@ -112,10 +114,11 @@ pub struct Files {
 }
 
 impl Files {
-    /// Looks at the first bytes of every file. A tail stands for its log.
+    /// Looks at the first bytes of every file. A tail stands for its log, `-` for standard input.
     pub fn sort(paths: &[PathBuf]) -> Files {
         let mut files = Files::default();
         for path in paths {
+            let path = &if path == Path::new("-") { standard_input() } else { path.clone() };
             match sniff(path) {
                 Ok(Kind::Program) => files.programs.push(path.clone()),
                 Ok(Kind::Tail) => match log_of(path) {
@@ -146,6 +149,14 @@ impl Files {
             }
         }
     }
+}
+
+/// What standard input is read by: the name of its file, beside which a tail may lie, else as a pipe.
+fn standard_input() -> PathBuf {
+    let pipe = PathBuf::from("/dev/stdin");
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let file = fs::canonicalize(&pipe).ok().filter(|file| file.is_file());
+    file.filter(|file| identity(file) == identity(&pipe)).unwrap_or(pipe)
 }
 
 /// The log whose tail this is.
