@@ -304,3 +304,33 @@ fn an_option_that_does_not_exist_is_no_program() {
     let echo = mtr_run(folder.path()).args(["/bin/echo", "--dept=3", "--", "-o"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&echo.stdout), "--dept=3 -- -o\n", "{echo:?}");
 }
+
+/// mtr-run refuses this option, or variable of its environment, and runs nothing.
+#[track_caller]
+fn refuses_option(folder: &Folder, option: &str, value: &str, reason: &str) {
+    let mut command = mtr_run(folder.path());
+    match option.strip_prefix("MTR_") {
+        Some(_) => command.env(option, value),
+        None => command.args([option, value]),
+    };
+    let output = command.args(["/bin/echo", "ran"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{option} {value}: {stderr}");
+    assert!(output.stdout.is_empty(), "it ran: {output:?}");
+    assert!(stderr.contains(reason), "{option} {value}: {stderr}");
+}
+
+#[test]
+fn a_name_that_no_trace_can_have_is_said_before_anything_runs() {
+    let folder = Folder::new("run-template");
+    for option in ["-o", "MTR_OUTPUT"] {
+        let known = "expected one of %p (pid), %e (program), %t (time), %h (host), %n (number), \
+                     %q{VAR} (environment variable), %% (a percent sign), got \"%z\"";
+        refuses_option(&folder, option, "%z", known);
+        refuses_option(&folder, option, "", "expected the name of a file, got an empty one");
+        let got_a_folder = "expected the name of a file, got that of a folder";
+        refuses_option(&folder, option, "traces/", got_a_folder);
+        refuses_option(&folder, option, folder.path().to_str().unwrap(), got_a_folder);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 use mtr_analyzer::cli::report::ReportOptions;
 use mtr_analyzer::cli::session;
@@ -24,7 +25,8 @@ use mtr_analyzer::launch::{child, file_size, library, program};
 struct Arguments {
     /// Name of the traces: %p pid, %e program, %t time, %h host, %n number, %q{VAR}, %%
     /// [default: mtr.%e.%p.mtrace or mtr.%e.%p.mtr]
-    #[arg(short, long, value_name = "TEMPLATE", env = "MTR_OUTPUT")]
+    #[arg(short, long, value_name = "TEMPLATE", env = "MTR_OUTPUT",
+        value_parser = OsStringValueParser::new().try_map(Template::parse))]
     output: Option<PathBuf>,
     /// Format of the traces: mtrace's text with one caller per record, or compact with whole call
     /// stacks
@@ -152,6 +154,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let folder = env::current_dir().context("cannot tell the current folder")?;
     let default = Path::new(arguments.trace_format.default_name());
     let template = Template::new(arguments.output.as_deref().unwrap_or(default), &folder);
+    if let Some(folder) = template.fixed().filter(|name| name.is_dir()) {
+        anyhow::bail!("{}: expected the name of a file, got that of a folder", folder.display());
+    }
     if let Some(fixed) = template.fixed().filter(|_| !arguments.force)
         && is_in_the_way(&fixed).with_context(|| fixed.display().to_string())?
     {

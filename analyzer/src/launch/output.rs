@@ -6,11 +6,38 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+/// What a template may hold, for messages.
+const PLACEHOLDERS: &str = "%p (pid), %e (program), %t (time), %h (host), %n (number), %q{VAR} (environment \
+                            variable), %% (a percent sign)";
+
 /// A name for traces, absolute, with `%p`, `%e` and the like for libmtr.so to fill in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(OsString);
 
 impl Template {
+    /// What a command line or environment names as template, or what was expected instead.
+    pub fn parse(name: OsString) -> Result<PathBuf, String> {
+        let mut rest = match name.as_bytes() {
+            [] => return Err("expected the name of a file, got an empty one".into()),
+            [.., b'/'] => return Err("expected the name of a file, got that of a folder".into()),
+            bytes => bytes,
+        };
+        while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+            let placeholder = &rest[at..];
+            let length = match placeholder {
+                [_, b'p' | b'e' | b't' | b'h' | b'n' | b'%', ..] => 2,
+                [_, b'q', b'{', name @ ..] if name.contains(&b'}') => 3,
+                _ => {
+                    let shown = String::from_utf8_lossy(placeholder);
+                    let shown = shown.chars().take(2).collect::<String>();
+                    return Err(format!("expected one of {PLACEHOLDERS}, got \"{shown}\""));
+                }
+            };
+            rest = &placeholder[length..];
+        }
+        Ok(name.into())
+    }
+
     /// The template called `name`, relative to `folder`.
     pub fn new(name: &Path, folder: &Path) -> Template {
         if name.is_absolute() {
@@ -102,6 +129,39 @@ mod tests {
 
     fn template(asked: &str) -> Template {
         Template::new(Path::new(asked), Path::new("/home/100%"))
+    }
+
+    #[test]
+    fn a_name_of_placeholders_that_are_known_is_taken() {
+        for name in ["t", "/tmp/%p/%e.%t-%h.%n", "100%%", "%q{HOME}%q{A}.%%p", "\u{eb}%p"] {
+            assert_eq!(Template::parse(name.into()), Ok(name.into()));
+        }
+    }
+
+    #[test]
+    fn any_other_placeholder_is_refused_with_those_that_are_known() {
+        let cases = [
+            ("%z", "%z"),
+            ("a%", "%"),
+            ("%q", "%q"),
+            ("%q{HOME", "%q"),
+            ("%p%%%i", "%i"),
+            ("%\u{eb}", "%\u{eb}"),
+        ];
+        for (name, shown) in cases {
+            let message = Template::parse(name.into()).unwrap_err();
+            assert!(message.starts_with("expected one of %p (pid), %e (program), "), "{message}");
+            assert!(
+                message.ends_with(&format!("%% (a percent sign), got \"{shown}\"")),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_can_be_no_file_s_is_refused() {
+        assert!(Template::parse("".into()).unwrap_err().ends_with("got an empty one"));
+        assert!(Template::parse("out/".into()).unwrap_err().ends_with("got that of a folder"));
     }
 
     #[test]
