@@ -334,3 +334,29 @@ fn a_name_that_no_trace_can_have_is_said_before_anything_runs() {
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_number_out_of_range_is_said_before_anything_runs() {
+    let folder = Folder::new("run-numbers");
+    for (option, value, reason) in [
+        ("--depth", "0", "expected a whole number, 1 at least"),
+        ("MTR_REPORT_DEPTH", "0", "expected a whole number, 1 at least"),
+        ("--depth", "-1", "expected a whole number, 1 at least"),
+        ("--top", "-1", "expected a whole number"),
+        ("--top", "many", "expected a whole number"),
+        ("--width", "39", "39 is not in 40..=65535"),
+        ("--width", "-1", "-1 is not in 40..=65535"),
+        ("--error-exitcode", "256", "256 is not in 0..=255"),
+        ("--error-exitcode", "-1", "-1 is not in 0..=255"),
+        ("--max-trace-size", "0", "expected a size above 0"),
+        ("--max-trace-size", "-1", "expected a number of bytes, or one with K, M or G behind it"),
+        ("--max-trace-size", "G", "expected a number of bytes, or one with K, M or G behind it"),
+        ("--max-trace-size", "16777216T", "expected a number of bytes, or one with K, M or G"),
+        ("--max-trace-size", "17179869184G", "expected less than 16 EiB"),
+        ("--keep-free", "99999999999999999999", "expected less than 16 EiB"),
+    ] {
+        refuses_option(&folder, option, value, reason);
+    }
+    let all = mtr_run(folder.path()).args(["--top", "99999999999999999999", "/bin/true"]).output();
+    assert!(all.unwrap().status.success());
+}

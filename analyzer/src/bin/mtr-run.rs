@@ -51,11 +51,13 @@ struct Arguments {
     #[arg(long, value_enum, env = "MTR_ADDRESSES")]
     addresses: Option<Addresses>,
     /// End a trace when it has this size (K, M, G for KiB, MiB, GiB); what comes later is counted
-    #[arg(long, value_name = "SIZE", value_parser = size, env = "MTR_MAX_TRACE_SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size_of_trace, env = "MTR_MAX_TRACE_SIZE")]
+    #[arg(allow_negative_numbers = true)]
     max_trace_size: Option<u64>,
     /// End a trace when the disk has no more than this left; 0 goes on until it is full
     /// [default: 64M, or 5 % of a small disk]
     #[arg(long, value_name = "SIZE", value_parser = size, env = "MTR_KEEP_FREE")]
+    #[arg(allow_negative_numbers = true)]
     keep_free: Option<u64>,
     #[command(flatten)]
     report: ReportOptions,
@@ -72,8 +74,19 @@ fn size(text: &str) -> Result<u64, String> {
         Some(b'G') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err("expected a number of bytes, or one with K, M or G behind it".into());
+    }
     let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    number.ok_or_else(|| "expected a number, or one with K, M or G behind it".into())
+    number.ok_or_else(|| "expected less than 16 EiB".into())
+}
+
+/// The same, of a trace that can hold something.
+fn size_of_trace(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("expected a size above 0: nothing would be recorded".into()),
+        size => Ok(size),
+    }
 }
 
 /// What is written when nothing else is asked for.

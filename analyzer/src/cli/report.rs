@@ -20,7 +20,8 @@ use crate::read::tail;
 #[derive(Debug, Clone, Args)]
 pub struct ReportOptions {
     /// Show at most N allocation sites
-    #[arg(long, value_name = "N", default_value_t = 10, env = "MTR_TOP")]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = number::<0>, env = "MTR_TOP")]
+    #[arg(allow_negative_numbers = true)]
     pub top: usize,
     /// Order of the allocation sites, largest first
     #[arg(long, value_enum, default_value_t = SortBy::Live, env = "MTR_SORT")]
@@ -29,17 +30,19 @@ pub struct ReportOptions {
     #[arg(long, value_enum, default_value_t = Group::Site, env = "MTR_GROUP_BY")]
     pub group_by: Group,
     /// Show at most N frames of a call stack, those of runtimes (libc, STL ...) not counted
-    #[arg(long, value_name = "N", default_value_t = 5, env = "MTR_REPORT_DEPTH")]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = number::<1>)]
+    #[arg(allow_negative_numbers = true, env = "MTR_REPORT_DEPTH")]
     pub depth: usize,
     /// Columns of a line, in which the names of functions are shortened
     /// [default: those of the terminal; elsewhere names are whole]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(40..), env = "MTR_WIDTH")]
+    #[arg(allow_negative_numbers = true)]
     pub width: Option<u16>,
     /// List what is suppressed, too: blocks that libc and libstdc++ keep until exit by design
     #[arg(long, env = "MTR_SHOW_SUPPRESSED")]
     pub show_suppressed: bool,
     /// Exit with N when there are faults, or blocks in use at exit that are not suppressed
-    #[arg(long, value_name = "N", env = "MTR_ERROR_EXITCODE")]
+    #[arg(long, value_name = "N", env = "MTR_ERROR_EXITCODE", allow_negative_numbers = true)]
     pub error_exitcode: Option<u8>,
 }
 
@@ -89,6 +92,16 @@ impl ReportOptions {
             folder,
         }
     }
+}
+
+/// A number that is not below `LEAST`. One that is too large to count to is as good as none.
+fn number<const LEAST: usize>(text: &str) -> Result<usize, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let number = is_number.then(|| text.parse().unwrap_or(usize::MAX));
+    number.filter(|number| *number >= LEAST).ok_or_else(|| match LEAST {
+        0 => "expected a whole number".into(),
+        least => format!("expected a whole number, {least} at least"),
+    })
 }
 
 /// Columns of a terminal; `None` for anything else.
@@ -233,4 +246,19 @@ pub fn report_merged(
     }
     out.flush()?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_whole_and_large_enough() {
+        assert_eq!((number::<0>("0"), number::<1>("12")), (Ok(0), Ok(12)));
+        assert_eq!(number::<1>("99999999999999999999999"), Ok(usize::MAX));
+        for text in ["", "-1", "+1", "x", "1.5", "1 "] {
+            assert_eq!(number::<0>(text), Err("expected a whole number".into()), "{text}");
+        }
+        assert_eq!(number::<1>("0"), Err("expected a whole number, 1 at least".into()));
+    }
 }

@@ -217,7 +217,11 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
         writeln!(out, "  (--group-by stack shows each stack)")?;
     }
     if is_cut {
-        writeln!(out, "  (--depth {} shows more of the stacks)", options.depth.max(1) * 4)?;
+        writeln!(
+            out,
+            "  (--depth {} shows more of the stacks)",
+            options.depth.max(1).saturating_mul(4)
+        )?;
     }
     Ok(())
 }
