@@ -217,7 +217,7 @@ fn how_the_program_ended_is_said_only_where_it_matters() {
     }
     let killed = report("kill");
     assert_eq!(killed.status.code(), Some(137));
-    assert!(killed.text.contains("was ended by signal 9"), "{}", killed.description());
+    assert!(killed.text.contains("was ended by SIGKILL (signal 9)"), "{}", killed.description());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use mtr_format::tail;
 use super::Blind;
 use super::faults::{Verdict, double_frees};
 use crate::output::number::{counted, thousands};
+use crate::output::signal::signal;
 use crate::profile::Ending;
 use crate::read::{Damage, Link, Log};
 use crate::replay::Outcome;
@@ -47,7 +48,7 @@ pub(super) fn of(
     match ending {
         Ending::Killed => {
             let how = match status.and_then(|status| status.signal()) {
-                Some(signal) => format!("The program was ended by signal {signal}"),
+                Some(number) => format!("The program was ended by {}", signal(number)),
                 None => "The program ended by a signal, by _exit or by exec".into(),
             };
             notes.push(format!("{how}; what is counted as in use was so at its last record."));
