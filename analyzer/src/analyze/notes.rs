@@ -64,11 +64,14 @@ pub(super) fn of(
         Ending::Exited | Ending::Unknown => {}
     }
     if totals.failed > 0 {
-        notes.push(format!(
-            "{} of {} failed; they are not counted as allocations.",
-            counted(totals.failed, "call", "calls"),
-            counted(totals.failed_bytes, "byte", "bytes"),
-        ));
+        let size = counted(totals.largest_failed, "byte", "bytes");
+        notes.push(match totals.failed {
+            1 => format!("1 call for {size} failed; it is not counted as an allocation."),
+            failed => format!(
+                "{} calls failed, the largest for {size}; they are not counted as allocations.",
+                thousands(failed)
+            ),
+        });
     }
     // What a child of fork frees and nobody knows is its parent's.
     let may_be_inherited = if blind == Blind::BeforeFork { totals.unknown_frees } else { 0 };

@@ -344,3 +344,12 @@ fn only_of_several_threads_it_is_said_how_exact_their_order_is() {
     trace.stream(1).free(0x10);
     assert!(has_note(&trace));
 }
+
+#[test]
+fn of_calls_that_failed_the_largest_is_named() {
+    let notes = |text: &str| profile_of(text, unresolved).notes;
+    let one = "1 call for 255 bytes failed; it is not counted as an allocation.";
+    assert_eq!(notes("+ (nil) 0xff\n"), [one]);
+    let two = "2 calls failed, the largest for 4,096 bytes; they are not counted as allocations.";
+    assert_eq!(notes("+ (nil) 0x1000\n+ (nil) 0xff\n"), [two]);
+}

@@ -45,8 +45,8 @@ fn an_allocation_of_nothing_is_a_block() {
 #[test]
 fn a_failed_call_is_counted_apart() {
     let outcome = replay(&["0: + 0x10 0x10", "0: + (nil) 0xff", "0: ! 0x10 0x100", "0: - 0x10"]);
-    let Totals { allocs, frees, failed, failed_bytes, .. } = outcome.totals;
-    assert_eq!((allocs, frees, failed, failed_bytes), (1, 1, 2, 0x1ff));
+    let Totals { allocs, frees, failed, largest_failed, .. } = outcome.totals;
+    assert_eq!((allocs, frees, failed, largest_failed), (1, 1, 2, 0x100));
     assert_eq!(outcome.faults, []);
 }
 

@@ -12,8 +12,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Calls that failed.
     pub failed: u64,
-    /// Requested bytes of all failed calls.
-    pub failed_bytes: u64,
+    /// Requested bytes of the largest of them.
+    pub largest_failed: u64,
     /// Frees of blocks whose allocation the trace does not show.
     pub unknown_frees: u64,
     /// Frees of blocks that the process had from its parent, where these are known.
@@ -36,7 +36,7 @@ impl Totals {
         add(&mut self.frees, other.frees);
         add(&mut self.bytes, other.bytes);
         add(&mut self.failed, other.failed);
-        add(&mut self.failed_bytes, other.failed_bytes);
+        self.largest_failed = self.largest_failed.max(other.largest_failed);
         add(&mut self.unknown_frees, other.unknown_frees);
         add(&mut self.inherited_frees, other.inherited_frees);
         add(&mut self.late_frees, other.late_frees);
@@ -55,6 +55,6 @@ impl Totals {
     #[cold]
     pub(super) fn fail(&mut self, size: u64) {
         self.failed += 1;
-        self.failed_bytes = self.failed_bytes.saturating_add(size);
+        self.largest_failed = self.largest_failed.max(size);
     }
 }
