@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use entries::{Entry, entries};
 
-use super::number::{counted, thousands};
+use super::number::counted;
 use super::processes;
 use crate::profile::{Amount, Ending, Profile};
 
@@ -147,7 +147,9 @@ fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
         write!(out, ", {} s after the start", moment(time, profile.peak_until))?;
     }
     if totals.resident > 0 {
-        write!(out, "\nresident memory: at most {} bytes", thousands(totals.resident))?;
+        // Between samples there may have been more.
+        let resident = counted(totals.resident, "byte", "bytes");
+        write!(out, "\nresident memory: {resident} in the largest sample")?;
     }
     writeln!(out)
 }

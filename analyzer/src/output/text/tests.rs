@@ -292,7 +292,7 @@ fn samples_of_time_and_memory_are_shown() {
     profile.totals.resident = 8192;
     let text = report(&profile, &in_home());
     let expected = "peak: 456 bytes in 3 blocks, 12.034 s after the start\n\
-                    resident memory: at most 8,192 bytes\n";
+                    resident memory: 8,192 bytes in the largest sample\n";
     assert!(text.contains(expected), "{text}");
     profile.peak_until = Some(14_000_000_000);
     let text = report(&profile, &in_home());
