@@ -190,7 +190,13 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
         true => ("call stack", "more stack", "more stacks"),
         false => ("allocation site", "more site", "more sites"),
     };
-    writeln!(out, "\n{title}, by {group}:\n")?;
+    // All allocations have two orders; in that of what is live, bytes go without saying.
+    let order = match options.sort {
+        Sort::Live | Sort::Peak => "",
+        Sort::Bytes => ", most bytes first",
+        Sort::Calls => ", most allocations first",
+    };
+    writeln!(out, "\n{title}, by {group}{order}:\n")?;
     let (first, rest) = entries.split_at(options.top.min(entries.len()));
     let (mut is_cut, mut has_others) = (false, false);
     for Entry { amount, site, stack, others: (others, held), is_suppressed } in first {

@@ -301,3 +301,25 @@ fn samples_of_time_and_memory_are_shown() {
     let text = report(&profile, &in_home());
     assert!(text.contains(" blocks, at least 12.034 s after the start\n"), "{text}");
 }
+
+#[test]
+fn the_list_of_all_allocations_says_what_it_is_sorted_by() {
+    let mut profile = three_leaks();
+    for (site, blocks) in profile.sites.iter_mut().zip([1, 500, 20]) {
+        site.allocated = Amount { bytes: site.live.bytes, blocks };
+    }
+    let list = |sort| {
+        let text = report(&profile, &Options { sort, ..in_home() });
+        text.split_once("\n\nAllocated in all")
+            .unwrap()
+            .1
+            .lines()
+            .take(3)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let by_bytes = ", by allocation site, most bytes first:\n\n  256 bytes in 1 block";
+    assert_eq!(list(Sort::Bytes), by_bytes);
+    let by_calls = ", by allocation site, most allocations first:\n\n  100 bytes in 500 blocks";
+    assert_eq!(list(Sort::Calls), by_calls);
+}
