@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::hash::Hash;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Resolves all call sites of a trace.
 ///
@@ -139,17 +139,7 @@ impl<'a> Work<'a> {
         }
         let Some((file, unknown)) = failure else { return };
         let path = self.files.get(file).path.clone();
-        let (file, sites) = (path.display(), members.len());
-        self.notes.push(match unknown {
-            Unknown::Contradiction => format!(
-                "{file} is not the {shown} that was traced, or was changed since: its calls do \
-                 not fit the {sites} addresses in the log: no file:line"
-            ),
-            Unknown::Several(fitting) => format!(
-                "{shown}: {fitting} load addresses fit the {sites} addresses in the log, which has \
-                 no module map: no file:line, as it would be a guess"
-            ),
-        });
+        self.notes.push(misfit(&shown, &path, &unknown, members.len()));
         for &member in members {
             self.place(member, as_named.clone(), None, None, Certainty::Unresolved);
         }
@@ -172,9 +162,10 @@ impl<'a> Work<'a> {
         }
         let misfits = found.fits.iter().filter(|fits| !**fits).count();
         if misfits > 0 {
+            let (do_not, them) = if misfits == 1 { ("does not", "it") } else { ("do not", "them") };
             self.notes.push(format!(
-                "{shown}: {misfits} of its {} addresses in the log do not follow a fitting call: \
-                 no file:line for them",
+                "{shown}: {misfits} of its {} addresses in the log {do_not} follow a fitting call: \
+                 no file:line for {them}",
                 members.len()
             ));
         }
@@ -305,6 +296,25 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Why the file at `path` does not tell where `shown` was loaded, of which the log has so many addresses.
+fn misfit(shown: &str, path: &Path, unknown: &Unknown, addresses: usize) -> String {
+    let file = path.display();
+    let addresses = match addresses {
+        1 => "the one address".into(),
+        many => format!("the {many} addresses"),
+    };
+    match unknown {
+        Unknown::Contradiction => format!(
+            "{file} is not the {shown} that was traced, or was changed since: its calls do not fit \
+             {addresses} in the log: no file:line"
+        ),
+        Unknown::Several(fitting) => format!(
+            "{shown}: {fitting} load addresses fit {addresses} in the log, which has no module map: \
+             no file:line, as it would be a guess"
+        ),
+    }
+}
+
 /// Groups in the order in which their first member appears.
 fn group_by<K: Hash + Eq + Clone>(
     members: &[usize],
@@ -321,4 +331,18 @@ fn group_by<K: Hash + Eq + Clone>(
         groups[group].1.push(member);
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_is_not_called_addresses() {
+        let say = |unknown, addresses| misfit("./t", Path::new("/t"), &unknown, addresses);
+        let one = say(Unknown::Several(3), 1);
+        assert!(one.starts_with("./t: 3 load addresses fit the one address in the log, "), "{one}");
+        let many = say(Unknown::Contradiction, 12);
+        assert!(many.contains("its calls do not fit the 12 addresses in the log"), "{many}");
+    }
 }
