@@ -37,9 +37,7 @@ pub(super) fn of(
             name.display()
         ));
     } else if log.records == 0 {
-        let own = " It may have a malloc of its own linked into it, which cannot be traced.";
-        let own = if damage.lost == 0 && log.header.version.is_some() { own } else { "" };
-        notes.push(format!("The trace holds no records.{own}"));
+        notes.push(no_records(log, ending));
     }
     if log.header.caller_only {
         notes.push("Only the caller of each allocation was recorded (--stacks=caller).".into());
@@ -261,6 +259,29 @@ fn cuts(log: &Log, notes: &mut Vec<String>) {
                 .into(),
         );
     }
+}
+
+/// Why there may be none, the likeliest first, as far as the trace tells.
+fn no_records(log: &Log, ending: Ending) -> String {
+    if log.damage.hides_records() || log.damage.cut {
+        return "The trace holds no records that can be read: what is missing is said below."
+            .into();
+    }
+    if log.header.version.is_none() || log.header.start_by_mtrace == Some(true) {
+        return "The trace holds no records: nothing was allocated or freed while tracing was on, which \
+                is from mtrace() to muntrace() or the end of the program."
+            .into();
+    }
+    let until = match ending {
+        Ending::Exited => "up to its end",
+        Ending::Running => "so far",
+        Ending::Killed | Ending::Unknown => "before the trace ends",
+    };
+    format!(
+        "The trace holds no records: the program called no function of libc's that allocates or frees \
+         {until}. Small programs of C need none; one that has an allocator of its own linked into it \
+         may call that, which cannot be traced."
+    )
 }
 
 /// From when on something is missing; nothing is said of what was from the beginning on.

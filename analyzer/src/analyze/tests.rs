@@ -353,3 +353,21 @@ fn of_calls_that_failed_the_largest_is_named() {
     let two = "2 calls failed, the largest for 4,096 bytes; they are not counted as allocations.";
     assert_eq!(notes("+ (nil) 0x1000\n+ (nil) 0xff\n"), [two]);
 }
+
+#[test]
+fn a_trace_without_records_says_what_that_can_mean() {
+    let says = |text: &str, words: &[&str], not: &str| {
+        let note = profile_of(text, unresolved).notes.swap_remove(0);
+        assert!(words.iter().all(|words| note.contains(words)), "{note}");
+        assert!(!note.contains(not), "{note}");
+    };
+    let ours = "# mtr log 1\n# start process\n= Start\n";
+    let none = "called no function of libc's that allocates or frees up to its end. Small programs";
+    says(&format!("{ours}# exit\n"), &[none, "an allocator of its own"], "mtrace()");
+    says(ours, &["frees before the trace ends. "], "mtrace()");
+    says("= Start\n= End\n", &["while tracing was on, which is from mtrace()"], "allocator");
+    let switched = "# mtr log 1\n# start mtrace\n= Start\n# exit\n";
+    says(switched, &["while tracing was on, which is from mtrace()"], "allocator");
+    let lost = format!("{ours}# lost 3 28\n");
+    says(&lost, &["no records that can be read: what is missing is said below"], "allocator");
+}
