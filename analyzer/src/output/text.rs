@@ -3,6 +3,7 @@
 mod entries; // what the list of allocations has entries for
 mod faults; // what was done wrongly
 mod name; // names that are longer than the line
+mod path; // what is shown of a call stack
 mod place; // a place and the call stack that led to it
 
 use std::io::{self, Write};
@@ -203,7 +204,7 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
         let mark = if *is_suppressed { " (suppressed)" } else { "" };
         writeln!(out, "  {}{mark}", held_in(*amount))?;
         let lead = place::Lead { first: "    ", others: "    " };
-        is_cut |= place::write(&site.location, *stack, &profile.stacks, lead, options, out)?;
+        is_cut |= place::write(&site.location, *stack, &profile.stacks, lead, options, out)?.is_cut;
         if *others > 0 {
             let others = counted(*others, "more stack", "more stacks");
             writeln!(out, "    ... and {others} with {}", held_in(*held))?;

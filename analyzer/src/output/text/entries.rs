@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::place::Counts;
 use super::{GroupBy, Options, Sort, place};
 use crate::profile::{Amount, Profile, Site, SiteStack, StackId};
 
@@ -9,8 +10,8 @@ use crate::profile::{Amount, Profile, Site, SiteStack, StackId};
 pub(super) struct Entry<'a> {
     pub(super) amount: Amount,
     pub(super) site: &'a Site,
-    /// The call stack that is shown.
-    pub(super) stack: Option<StackId>,
+    /// The call stack that is shown, and how.
+    pub(super) stack: (Option<StackId>, Counts),
     /// Others that lead to the site, and what they hold.
     pub(super) others: (u64, Amount),
     /// What it holds is no finding.
@@ -30,21 +31,27 @@ pub(super) fn entries<'a>(profile: &'a Profile, options: &Options) -> Vec<Entry<
             let entry = Entry {
                 amount,
                 site,
-                stack: site.location.stack,
+                stack: (site.location.stack, Counts::Exact),
                 others: Default::default(),
                 is_suppressed,
             };
             let stacks = alike(site, stacks, profile, options);
             if by_stack {
-                let of_stack = |(amount, stack)| Entry { amount, stack, ..entry };
+                let of_stack = |Share { amount, stack, counts }| Entry {
+                    amount,
+                    stack: (stack, counts),
+                    ..entry
+                };
                 entries.extend(stacks.into_iter().map(of_stack));
                 continue;
             }
             let count = stacks.len() as u64;
             // The first of several equal ones.
-            let largest =
-                stacks.into_iter().reduce(|a, b| if rank(b.0) > rank(a.0) { b } else { a });
-            let (largest, stack) = largest.unwrap_or((amount, entry.stack));
+            let larger = |a: Share, b: Share| if rank(b.amount) > rank(a.amount) { b } else { a };
+            let (largest, stack) = match stacks.into_iter().reduce(larger) {
+                Some(share) => (share.amount, (share.stack, share.counts)),
+                None => (amount, entry.stack),
+            };
             let rest = difference(amount, largest);
             entries.push(Entry { stack, others: (count.saturating_sub(1), rest), ..entry });
         }
@@ -55,32 +62,53 @@ pub(super) fn entries<'a>(profile: &'a Profile, options: &Options) -> Vec<Entry<
 }
 
 /// Stacks that look the same in the report, put together: they differ in what is not shown, such as
-/// the address of a call on the same line.
+/// the address of a call on the same line, or in how deep a recursion was.
 fn alike(site: &Site, stacks: Vec<Share>, profile: &Profile, options: &Options) -> Vec<Share> {
     if stacks.len() < 2 {
         return stacks;
     }
-    let mut index: HashMap<Vec<u8>, usize> = HashMap::new();
-    let mut merged: Vec<Share> = Vec::new();
-    for (amount, stack) in stacks {
+    let looks = |stack, counts| {
         let lead = place::Lead { first: "", others: "" };
         let mut text = Vec::new();
+        let shown = (stack, counts);
         let written =
-            place::write(&site.location, stack, &profile.stacks, lead, options, &mut text);
+            place::write(&site.location, shown, &profile.stacks, lead, options, &mut text);
         debug_assert!(written.is_ok(), "memory takes everything");
-        let at = *index.entry(text).or_insert(merged.len());
-        if at == merged.len() {
-            merged.push((Amount::default(), stack));
+        (text, written.unwrap_or_default())
+    };
+    let mut index: HashMap<Vec<u8>, usize> = HashMap::new();
+    // With how many times a recursion goes round.
+    let mut merged: Vec<(Share, u64)> = Vec::new();
+    for share in stacks {
+        let (mut text, written) = looks(share.stack, Counts::Hidden);
+        // Of several recursions in one stack, one may be longer and another shorter.
+        if written.recursions > 1 {
+            text = looks(share.stack, Counts::Exact).0;
         }
-        let (sum, _) = &mut merged[at];
-        sum.bytes = sum.bytes.saturating_add(amount.bytes);
-        sum.blocks += amount.blocks;
+        let at = *index.entry(text).or_insert(merged.len());
+        let Some((sum, times)) = merged.get_mut(at) else {
+            merged.push((share, written.times));
+            continue;
+        };
+        sum.amount.bytes = sum.amount.bytes.saturating_add(share.amount.bytes);
+        sum.amount.blocks += share.amount.blocks;
+        if written.times != *times {
+            sum.counts = Counts::UpTo;
+        }
+        if written.times > *times {
+            (sum.stack, *times) = (share.stack, written.times);
+        }
     }
-    merged
+    merged.into_iter().map(|(share, _)| share).collect()
 }
 
 /// What a stack holds.
-type Share = (Amount, Option<StackId>);
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    amount: Amount,
+    stack: Option<StackId>,
+    counts: Counts,
+}
 
 /// What a site holds, with the stacks that lead to it.
 struct Part {
@@ -96,17 +124,21 @@ fn parts(site: &Site, options: &Options) -> Vec<Part> {
         Sort::Peak => peak,
         Sort::Bytes | Sort::Calls => allocated,
     };
-    let of_stack = |s: &SiteStack| (pick(s.allocated, s.peak, s.live), s.stack);
+    let of_stack = |s: &SiteStack| Share {
+        amount: pick(s.allocated, s.peak, s.live),
+        stack: s.stack,
+        counts: Counts::Exact,
+    };
     let stacks = |is_shown: &dyn Fn(&&SiteStack) -> bool| -> Vec<_> {
         let shown = site.stacks.iter().filter(is_shown).map(of_stack);
-        shown.filter(|(amount, _)| amount.blocks > 0).collect()
+        shown.filter(|share| share.amount.blocks > 0).collect()
     };
     let all = pick(site.allocated, site.peak, site.live);
     if options.sort != Sort::Live {
         return vec![Part { amount: all, stacks: stacks(&|_| true), is_suppressed: false }];
     }
     let suppressed = stacks(&|stack| stack.is_suppressed);
-    let held = suppressed.iter().fold(Amount::default(), |sum, (amount, _)| Amount {
+    let held = suppressed.iter().fold(Amount::default(), |sum, Share { amount, .. }| Amount {
         bytes: sum.bytes.saturating_add(amount.bytes),
         blocks: sum.blocks + amount.blocks,
     });

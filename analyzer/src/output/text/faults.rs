@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::place::Counts;
 use super::{Options, place};
 use crate::output::number::{counted, thousands};
 use crate::profile::{AllocatedBy, Fault, FaultKind, FreeKind, Inside, Profile};
@@ -40,7 +41,7 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut impl Write) 
                 let first = format!("    {role:width$} ");
                 let others = " ".repeat(first.len());
                 let lead = place::Lead { first: &first, others: &others };
-                place::write(at, at.stack, &profile.stacks, lead, options, out)?;
+                place::write(at, (at.stack, Counts::Exact), &profile.stacks, lead, options, out)?;
             }
         }
     }

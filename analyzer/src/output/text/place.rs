@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use super::name::shortened;
+use super::path::{Item, Own, items, relation_to};
 use super::{Options, printable, shown};
-use crate::profile::{Certainty, Frame, Location, Place, StackFrame, StackId, Stacks, Step};
+use crate::output::number::thousands;
+use crate::profile::{Certainty, Frame, Location, Place, StackId, Stacks};
 
 /// What stands in front of lines.
 #[derive(Debug, Clone, Copy)]
@@ -15,26 +17,47 @@ pub(super) struct Lead<'a> {
     pub(super) others: &'a str,
 }
 
-/// One line for each frame, the one of the allocation site first, and says whether frames were
-/// left out because there are more than [`Options::depth`].
+/// How the length of a recursion is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Counts {
+    #[default]
+    Exact,
+    /// The stack stands for others, whose recursion is shorter.
+    UpTo,
+    /// It does not matter.
+    Hidden,
+}
+
+/// What has been written of a place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    /// Frames were left out because there are more than [`Options::depth`].
+    pub(super) is_cut: bool,
+    /// Recursions that were shown once.
+    pub(super) recursions: u64,
+    /// How many times more they go round.
+    pub(super) times: u64,
+}
+
+/// One line for each frame, the one of the allocation site first.
 pub(super) fn write(
     location: &Location,
-    stack: Option<StackId>,
+    (stack, counts): (Option<StackId>, Counts),
     stacks: &Stacks,
     lead: Lead<'_>,
     options: &Options,
     out: &mut impl Write,
-) -> io::Result<bool> {
+) -> io::Result<Written> {
     let mut lines = Lines { lead, is_first: true, options, out };
     if let Some(stack) = stack.filter(|_| stacks.are_whole)
         && stacks.site(stack).is_some()
     {
-        return whole(stack, stacks, &mut lines);
+        return whole(stack, counts, stacks, &mut lines);
     }
     let Some(site) = location.frame() else {
         let name = address(&location.place, &location.stated, options);
         lines.frame("", &name, None, mark(&location.place))?;
-        return Ok(false);
+        return Ok(Written::default());
     };
     // Frames of a runtime that were inlined into the site tell nothing of the program.
     let place = &location.place;
@@ -46,66 +69,53 @@ pub(super) fn write(
         lines.frame(relation, &function(frame), Some(&at), mark(place))?;
         relation = relation_to(Some(frame));
     }
-    Ok(false)
+    Ok(Written::default())
 }
 
 /// A whole stack: the program's own frames from the allocation site outwards, and between them the
 /// function of a runtime through which one reached the other. Where all of it belongs to runtimes,
 /// their frames.
-fn whole(stack: StackId, stacks: &Stacks, lines: &mut Lines<'_, impl Write>) -> io::Result<bool> {
-    let site = stacks.site(stack);
-    let has_no_own = site.is_some_and(|site| site.is_runtime);
+fn whole(
+    stack: StackId,
+    counts: Counts,
+    stacks: &Stacks,
+    lines: &mut Lines<'_, impl Write>,
+) -> io::Result<Written> {
+    let mut written = Written::default();
     let mut shown = 0;
-    let mut inner: Option<StackFrame<'_>> = None;
-    // The last frame of a runtime, which the next one of the program called.
-    let mut through: Option<StackFrame<'_>> = None;
-    for step in stacks.steps(stack) {
-        let frame = match step {
-            Step::Frame(frame) => frame,
-            _ if shown == 0 => continue,
-            _ if shown >= lines.options.depth.max(1) => return Ok(true),
-            Step::Cut => {
-                lines.remark("... frames left out ...", "")?;
-                inner = None;
-                continue;
-            }
-            Step::Ended => {
-                lines.remark("... what called this is not known ...", "")?;
-                continue;
-            }
-        };
-        let is_site = shown == 0 && site == Some(frame);
-        if !is_site && (shown == 0 || frame.is_runtime && !has_no_own) {
-            through = Some(frame);
+    for item in items(stack, stacks) {
+        if let Item::Again { frames, times } = item {
+            written.recursions += 1;
+            written.times += times;
+            lines.remark(&again(frames, times, counts), "")?;
             continue;
         }
         if shown >= lines.options.depth.max(1) {
-            return Ok(true);
+            return Ok(Written { is_cut: true, ..written });
         }
-        let relation = match (shown, through) {
-            (0, _) => "",
-            (_, Some(_)) => "called from ",
-            (_, None) => relation_to(inner.and_then(|inner| inner.frame)),
-        };
-        let place = &frame.call.place;
-        match frame.frame {
-            Some(named) => {
-                let at = source(named, lines.options);
-                let at = at.unwrap_or_else(|| address(place, &frame.call.stated, lines.options));
-                lines.frame(relation, &function(named), Some(&at), mark(place))?;
+        match item {
+            Item::Own(own) => {
+                lines.own(&own)?;
+                shown += 1;
             }
-            None => {
-                let name = address(place, &frame.call.stated, lines.options);
-                lines.frame(relation, &name, None, mark(place))?;
-            }
+            Item::Ended => lines.remark("... what called this is not known ...", "")?,
+            Item::Cut | Item::Again { .. } => lines.remark("... frames left out ...", "")?,
         }
-        if let Some(function) = through.and_then(|frame| frame.frame?.function.as_deref()) {
-            lines.remark("  through ", &printable(function.as_bytes()))?;
-        }
-        (inner, through) = (Some(frame), None);
-        shown += 1;
     }
-    Ok(false)
+    Ok(written)
+}
+
+/// What stands for the frames of a recursion behind the first ones.
+fn again(frames: usize, times: u64, counts: Counts) -> String {
+    let times = match counts {
+        Counts::Exact => format!("{} more", thousands(times)),
+        Counts::UpTo => format!("up to {} more", thousands(times)),
+        Counts::Hidden => "more".into(),
+    };
+    match frames {
+        1 => format!("(recursion: {times} frames)"),
+        _ => format!("(recursion: these {frames} frames {times} times)"),
+    }
 }
 
 /// Where lines go.
@@ -117,6 +127,24 @@ struct Lines<'a, W> {
 }
 
 impl<W: Write> Lines<'_, W> {
+    /// A frame of a whole stack, and below it what it passed through.
+    fn own(&mut self, own: &Own<'_>) -> io::Result<()> {
+        let call = own.frame.call;
+        let place = &call.place;
+        let unnamed = || address(place, &call.stated, self.options);
+        match own.frame.frame {
+            Some(named) => {
+                let at = source(named, self.options).unwrap_or_else(unnamed);
+                self.frame(own.relation, &function(named), Some(&at), mark(place))?;
+            }
+            None => self.frame(own.relation, &unnamed(), None, mark(place))?,
+        }
+        match own.through {
+            Some(function) => self.remark("  through ", &printable(function.as_bytes())),
+            None => Ok(()),
+        }
+    }
+
     /// A frame and where it is, on one line if there is room.
     fn frame(
         &mut self,
@@ -151,14 +179,6 @@ impl<W: Write> Lines<'_, W> {
 
 fn mark(place: &Place) -> &'static str {
     if place.certainty == Certainty::Inferred { " (inferred)" } else { "" }
-}
-
-/// How the next frame outwards stands to this one.
-fn relation_to(inner: Option<&Frame>) -> &'static str {
-    match inner {
-        Some(Frame { inlined: true, .. }) => "inlined into ",
-        _ => "called from ",
-    }
 }
 
 /// File and line of a frame.

@@ -4,6 +4,7 @@ use crate::profile::{
     Site, SiteStack, StackNode, Stacks, Totals,
 };
 
+mod recursion; // what comes again and again
 mod stacks; // how call stacks are shown
 
 fn report(profile: &Profile, options: &Options) -> String {
