@@ -15,7 +15,11 @@ impl Places {
     /// `places` are those of the call sites.
     pub(super) fn new(sites: &CallSites, places: Vec<Place>) -> Places {
         let calls = sites.sites.iter().zip(places);
-        let calls: Vec<Call> = calls.map(|(site, place)| Call::new(place, stated(site))).collect();
+        // Logs of very old glibc name no module at all.
+        let names_modules =
+            !sites.modules.is_empty() || sites.sites.iter().any(|site| site.object.is_some());
+        let call = |(site, place)| Call::new(place, stated(site, names_modules));
+        let calls: Vec<Call> = calls.map(call).collect();
         let are_whole = !sites.stacks.is_empty();
         let nodes = match are_whole {
             true => sites.stacks.clone(),
@@ -55,8 +59,8 @@ impl Places {
     }
 }
 
-/// A call site as the trace states it.
-fn stated(site: &CallSite) -> String {
+/// A call site as the trace states it. Where it names modules and none here, the code was in none.
+fn stated(site: &CallSite, names_modules: bool) -> String {
     let object = site.object.as_deref().map(String::from_utf8_lossy);
     let symbol = site
         .symbol
@@ -66,6 +70,9 @@ fn stated(site: &CallSite) -> String {
         (Some(object), Some(symbol), Some(address)) => format!("{object}({symbol})+{address:#x}"),
         (Some(object), None, Some(address)) => format!("{object}+{address:#x}"),
         (None, Some(symbol), Some(address)) => format!("{symbol} at {address:#x}"),
+        (None, None, Some(address)) if names_modules && site.module.is_none() => {
+            format!("{address:#x} (in no module)")
+        }
         (None, None, Some(address)) => format!("{address:#x}"),
         (Some(object), ..) => object.into_owned(),
         (None, ..) => NOWHERE.into(),

@@ -59,6 +59,21 @@ fn unresolved_sites_stay_apart_and_keep_the_name_that_the_trace_gives() {
 }
 
 #[test]
+fn code_of_no_module_is_said_to_be_in_none_where_the_trace_names_modules() {
+    let names = |text: &str| -> Vec<String> {
+        profile_of(text, unresolved).sites.into_iter().map(|site| site.location.stated).collect()
+    };
+    let jit = "@ [0x7f10] + 0x10 0x10\n";
+    let old = names(jit);
+    assert_eq!(old, ["0x7f10"]);
+    let glibc = names(&format!("@ ./t:[0x1] + 0x20 0x20\n{jit}"));
+    assert_eq!(glibc, ["./t+0x1", "0x7f10 (in no module)"]);
+    let module = "# module 0x1000 0x2000 0x0 - /t ./t";
+    let ours = names(&format!("# mtr log 1\n{module}\n{jit}@ [0x1500] + 0x20 0x8\n"));
+    assert_eq!(ours, ["0x7f10 (in no module)", "0x1500"]);
+}
+
+#[test]
 fn a_free_of_an_unknown_block_is_a_fault_only_when_all_was_recorded() {
     let free = "= Start\n@ ./t:[0x1] - 0x10\n";
     let whole = "# mtr log 1\n# start process\n";
