@@ -276,3 +276,24 @@ fn functions_have_the_names_that_programs_call_them_by() {
         assert!(text.contains(&format!("\n      through {name}\n")), "{text}");
     }
 }
+
+#[test]
+fn a_stack_shows_where_a_signal_interrupted_the_program() {
+    let folder = Folder::new("interrupted");
+    let program = compile(&folder, "interrupted", &program("interrupted.c"), &["-O1"]);
+    let run = Traced::compact(&folder, &program).run().succeeded();
+    let text = mtr_report([&run.path]).succeeded().text;
+    // Functions without what says where they are.
+    let stack = |bytes: &str| -> Vec<String> {
+        let lines =
+            stack_of(&text, bytes).into_iter().filter(|line| !line.starts_with("      at "));
+        lines.map(|line| line.trim().split(" at ").next().unwrap().to_owned()).collect()
+    };
+    let trap = ["on_trap", "called by a signal in traps", "called from main"];
+    assert_eq!(stack("7,701 bytes"), trap, "{text}");
+    let one = ["on_usr1", "called by a signal in raises", "through raise", "called from main"];
+    assert_eq!(stack("7,702 bytes"), one, "{text}");
+    let nested = ["on_usr2", "called by a signal in on_usr1", "through raise"];
+    let nested: Vec<_> = nested.iter().chain(&one[1..]).collect();
+    assert_eq!(stack("7,703 bytes").iter().collect::<Vec<_>>(), nested, "{text}");
+}

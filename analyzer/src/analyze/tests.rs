@@ -45,6 +45,7 @@ fn sites_on_the_same_line_are_one() {
             inlined: false,
         }],
         certainty: Certainty::Stated,
+        ..Place::default()
     });
     let live: Vec<_> = profile.sites.iter().map(|s| (s.live.bytes, s.live.blocks)).collect();
     assert_eq!(live, [(0x90, 1), (0x30, 2)]);
@@ -189,6 +190,7 @@ fn profile_of_chunks(chunks: &compact::Chunks) -> Result<Profile, Error> {
             inlined: false,
         }],
         certainty: Certainty::Stated,
+        ..Place::default()
     };
     let places = log.sites.sites.iter().map(resolve).collect();
     Ok(profile(

@@ -88,4 +88,7 @@ pub struct Place {
     pub frames: Vec<Frame>,
     /// Certainty of module and SVMA.
     pub certainty: Certainty,
+    /// It is what a signal handler returns to: the frame outside of it is one that the signal
+    /// interrupted.
+    pub ends_signal: bool,
 }

@@ -5,7 +5,7 @@ use super::calls::CallCheck;
 use super::demangle::demangle;
 use super::load_bias::{self, Because, Claim, Found, Unknown};
 use super::locate::{FileId, Files, is_shared_library_name};
-use super::{Certainty, Frame, Options, Place, Resolved, dwarf, operators};
+use super::{Certainty, Frame, Options, Place, Resolved, dwarf, operators, x86_64};
 use crate::read::{Addressing, CallSite, CallSites, ModuleId, SiteId};
 use hashbrown::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -230,6 +230,7 @@ impl<'a> Work<'a> {
             svma: svma.map(|svma| svma.0),
             frames: frames.into_iter().collect(),
             certainty,
+            ends_signal: false,
         };
     }
 
@@ -271,7 +272,11 @@ impl<'a> Work<'a> {
             let mut addresses: Vec<ReturnAddress> = lookups.iter().map(|lookup| lookup.0).collect();
             addresses.dedup();
             let frames = dwarf::frames(self.files.get(file), &addresses, &mut self.notes);
+            let object = self.files.get(file);
+            let is_known = object.machine == object::Architecture::X86_64;
             for (address, site) in lookups {
+                self.places[site].ends_signal =
+                    is_known && x86_64::ends_signal(object.code_from(address.0));
                 if let Ok(index) = addresses.binary_search(&address)
                     && !frames[index].is_empty()
                 {

@@ -35,6 +35,15 @@ pub(super) fn calls_ending_at(code: &[u8], end: Svma) -> impl Iterator<Item = Ta
     direct.into_iter().chain(indirect)
 }
 
+/// Whether `code` is what a signal handler returns to: the call of rt_sigreturn, which brings the
+/// interrupted code back.
+pub(super) fn ends_signal(code: &[u8]) -> bool {
+    const SYSCALL: &[u8] = &[0x0f, 0x05];
+    // mov $15, %rax (the C library's) or %eax
+    let forms: [&[u8]; 2] = [&[0x48, 0xc7, 0xc0, 15, 0, 0, 0], &[0xb8, 15, 0, 0, 0]];
+    forms.iter().any(|form| code.strip_prefix(*form).is_some_and(|rest| rest.starts_with(SYSCALL)))
+}
+
 /// Bytes of ModRM, SIB and displacement, and the opcode extension in ModRM.
 fn operand_length(bytes: &[u8]) -> Option<(u8, usize)> {
     let modrm = *bytes.first()?;
@@ -142,6 +151,16 @@ mod tests {
         ] {
             assert_eq!(calls(code), [Target::Computed], "{code:x?}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_signal_handler_is_told_by_its_system_call() {
+        let ends = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05, 0x90];
+        assert!(ends_signal(&ends));
+        assert!(ends_signal(&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]));
+        assert!(!ends_signal(&ends[..8]));
+        assert!(!ends_signal(&[0xb8, 0x0e, 0, 0, 0, 0x0f, 0x05]));
+        assert!(!ends_signal(&[]));
     }
 
     #[test]

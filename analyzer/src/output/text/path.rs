@@ -33,8 +33,8 @@ pub(super) struct Own<'a> {
 }
 
 impl Own<'_> {
-    /// Whether it looks like another one but for its relation, in which inlining of recursive
-    /// functions shows.
+    /// Whether it looks like another one. Their relations may differ, as recursive functions are
+    /// inlined into themselves.
     fn is_like(&self, other: &Own<'_>) -> bool {
         let place = |frame: &Frame| (frame.function.is_some(), frame.line);
         let is_same_call = self.frame.call_id == other.frame.call_id;
@@ -64,6 +64,7 @@ fn own(stack: StackId, stacks: &Stacks) -> impl Iterator<Item = Item<'_>> {
     let mut has_begun = false;
     // The last frame of a runtime, which the next one of the program called.
     let mut through: Option<StackFrame<'_>> = None;
+    let mut is_interrupted = false;
     stacks.steps(stack).filter_map(move |step| {
         let frame = match step {
             Step::Frame(frame) => frame,
@@ -74,6 +75,10 @@ fn own(stack: StackId, stacks: &Stacks) -> impl Iterator<Item = Item<'_>> {
             }
             Step::Ended => return Some(Item::Ended),
         };
+        if frame.call.place.ends_signal {
+            (through, is_interrupted) = (None, true);
+            return None;
+        }
         let is_site = !has_begun && site == Some(frame);
         if !is_site && (!has_begun || frame.is_runtime && !has_no_own) {
             through = Some(frame);
@@ -81,11 +86,12 @@ fn own(stack: StackId, stacks: &Stacks) -> impl Iterator<Item = Item<'_>> {
         }
         let relation = match through {
             _ if is_site => "",
+            _ if is_interrupted => "called by a signal in ",
             Some(_) => CALLED_FROM,
             None => relation_to(inner.and_then(|inner| inner.frame)),
         };
         let through = through.take().and_then(|frame| frame.frame?.function.as_deref());
-        (inner, has_begun) = (Some(frame), true);
+        (inner, has_begun, is_interrupted) = (Some(frame), true, false);
         Some(Item::Own(Own { frame, relation, through }))
     })
 }
