@@ -1,5 +1,6 @@
 //! The result of an analysis: plain data, no input or output. It is all that outputs see.
 
+mod alone; // runtimes without the program
 pub mod merge; // several processes as one
 mod runtime; // frames that are not the user's
 mod stacks; // call stacks and their allocation sites
@@ -142,7 +143,7 @@ pub struct Location {
 
 impl Location {
     /// The frame that names the place: the innermost one that does not belong to a runtime, else
-    /// the innermost one.
+    /// the innermost one that says what the runtime wanted memory for.
     pub fn frame(&self) -> Option<&Frame> {
         let Place { frames, module, .. } = &self.place;
         let is_own = |frame: &&Frame| match runtime::owner(module.as_deref(), Some(frame)) {
@@ -150,7 +151,8 @@ impl Location {
             Owner::Runtime => false,
             Owner::Backtrace => !frames.iter().any(runtime::makes_backtrace),
         };
-        frames.iter().find(is_own).or(frames.first())
+        let is_telling = |frame: &&Frame| !alone::is_plumbing(frame);
+        frames.iter().find(is_own).or(frames.iter().find(is_telling)).or(frames.first())
     }
 
     /// What tells one allocation site from another: module, function, file, and line or address.

@@ -201,7 +201,12 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
     let (first, rest) = entries.split_at(options.top.min(entries.len()));
     let (mut is_cut, mut has_others) = (false, false);
     for Entry { amount, site, stack, others: (others, held), is_suppressed } in first {
-        let mark = if *is_suppressed { " (suppressed)" } else { "" };
+        let runtime = stack.0.and_then(|stack| profile.stacks.runtime_alone(stack));
+        let mark = match (is_suppressed, runtime) {
+            (true, _) => " (suppressed)".into(),
+            (false, Some(runtime)) => format!(" (by {runtime} itself)"),
+            (false, None) => String::new(),
+        };
         writeln!(out, "  {}{mark}", held_in(*amount))?;
         let lead = place::Lead { first: "    ", others: "    " };
         is_cut |= place::write(&site.location, *stack, &profile.stacks, lead, options, out)?.is_cut;

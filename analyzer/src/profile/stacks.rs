@@ -1,5 +1,6 @@
 //! Call stacks: which calls they are made of, and which frame names the allocation site.
 
+use super::alone::{self, is_plumbing};
 use super::runtime::{Owner, makes_backtrace, owner};
 use super::{Frame, Link, Place, SiteId, StackId, StackNode};
 
@@ -124,19 +125,31 @@ impl Stacks {
     }
 
     /// The frame that names the allocation site: the innermost one that does not belong to a
-    /// runtime, else the innermost one.
+    /// runtime, else the innermost one that says what the runtime wanted memory for.
     pub fn site(&self, stack: StackId) -> Option<StackFrame<'_>> {
-        let mut innermost = None;
+        let (mut telling, mut innermost) = (None, None);
         for step in self.steps(stack) {
             match step {
                 Step::Frame(frame) if !frame.is_runtime => return Some(frame),
                 Step::Frame(frame) => {
                     innermost.get_or_insert(frame);
+                    if telling.is_none() && !frame.frame.is_some_and(is_plumbing) {
+                        telling = Some(frame);
+                    }
                 }
                 _ => {}
             }
         }
-        innermost
+        telling.or(innermost)
+    }
+
+    /// The runtime that allocated of its own accord: all frames of the stack are known, and none is
+    /// the program's.
+    pub fn runtime_alone(&self, stack: StackId) -> Option<String> {
+        let is_known = |step| matches!(step, Step::Frame(frame) if frame.is_runtime);
+        let site = self.site(stack).filter(|site| site.is_runtime)?;
+        let is_alone = self.are_whole && self.steps(stack).all(is_known);
+        is_alone.then(|| alone::name(site.call.place.module.as_deref(), site.frame))
     }
 }
 

@@ -191,3 +191,46 @@ fn a_place_of_a_fault_has_its_stack() {
     assert!(text.contains("(event 3 of the trace)\n    freed by fill at fill.h:7\n"), "{text}");
     assert!(text.contains("\n             inlined into make at make.cpp:7\n"), "{text}");
 }
+
+#[test]
+fn a_stack_of_a_runtime_alone_says_so_and_begins_where_it_tells_something() {
+    let call = |module: &str, functions: &[&str]| {
+        let frame = |function: &&str| Frame {
+            function: Some((*function).into()),
+            file: module.is_empty().then(|| "/rustc/59807616e1/library/std/src/x.rs".into()),
+            ..Frame::default()
+        };
+        let frames = functions.iter().map(frame).collect();
+        let module = Some(if module.is_empty() { "/home/ann/t" } else { module }.into());
+        Call::new(Place { module, frames, svma: Some(0x1157), ..Place::default() }, String::new())
+    };
+    let mut profile = three_leaks();
+    let calls = vec![
+        call("", &["alloc::alloc::alloc", "<alloc::boxed::Box<u8>>::new", "std::rt::init"]),
+        call("/lib/libc.so.6", &["__libc_start_main"]),
+    ];
+    let node = |parent, link| StackNode { parent, link };
+    let nodes = vec![
+        node(None, Link::Call(1)),
+        node(Some(0), Link::Call(0)),
+        node(None, Link::Ended),
+        node(Some(2), Link::Call(0)),
+    ];
+    profile.stacks = Stacks { calls, nodes, are_whole: true };
+    let mut list_of = |stack| {
+        let live = Amount { bytes: 8, blocks: 1 };
+        let share = SiteStack { stack: Some(stack), live, ..SiteStack::default() };
+        profile.sites = vec![Site { live, stacks: vec![share], ..Site::default() }];
+        list(&profile, &in_home()).lines().skip(2).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        list_of(1),
+        "  8 bytes in 1 block (by Rust's std itself)
+    std::rt::init at /rustc/59807616e1/library/std/src/x.rs
+      through <alloc::boxed::Box<u8>>::new
+    called from __libc_start_main at /lib/libc.so.6+0x1157"
+    );
+    // Who knows what called it.
+    let text = list_of(3);
+    assert!(text.starts_with("  8 bytes in 1 block\n    std::rt::init at "), "{text}");
+}
