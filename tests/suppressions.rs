@@ -1,5 +1,5 @@
-//! What libc and libstdc++ keep until exit by design is no finding; what they have allocated for the
-//! program is.
+//! What libc, libstdc++ and Rust's std keep until exit by design is no finding; what they have allocated
+//! for the program is.
 
 mod support;
 
@@ -98,4 +98,18 @@ fn what_is_suppressed_can_be_seen() {
     // What it holds at other moments is nobody's finding and never hidden.
     let all = mtr_report(["--sort=bytes".as_ref(), trace.as_os_str()]).succeeded();
     assert!(all.text.contains("main at "), "{}", all.text);
+}
+
+#[test]
+fn what_rust_s_std_keeps_passes_the_gate() {
+    let folder = Folder::new("suppressed-std");
+    let source = folder.join("prints.rs");
+    std::fs::write(&source, "fn main() { println!(\"{}\", std::env::args().count()); }\n").unwrap();
+    for flags in [&[][..], &["-O"]] {
+        let program = compile(&folder, "prints", &source, flags);
+        for format in NAMES {
+            let report = gated(&folder, format, &program, &[]);
+            assert_eq!(report.status.code(), Some(0), "{}", report.description());
+        }
+    }
 }

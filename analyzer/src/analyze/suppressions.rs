@@ -1,4 +1,4 @@
-//! The built-in suppressions: what libc, libstdc++ and the loader keep until exit by design.
+//! The built-in suppressions: what libc, libstdc++, Rust's std and the loader keep until exit by design.
 //!
 //! A block is suppressed for the function of a runtime that keeps it, and only where the frames
 //! between this function and malloc belong to runtimes too: what the program's own code allocates,
@@ -50,6 +50,10 @@ const KEPT: [(Modules, Functions); 14] = [
 
 /// The same, kept only where the function itself calls malloc: dlopen is inside of it as well.
 const KEPT_ITSELF: &str = "dlerror_run";
+
+/// What Rust's std keeps, which is linked into the program: where the stack of the main thread is, for
+/// the handler that tells its overflow.
+const KEPT_BY_STD: &str = "std::sys::pal::unix::stack_overflow::";
 
 /// Functions that make the buffer of a stream. The standard streams are never closed; but what has
 /// more buffers than there are of these has left streams of its own open.
@@ -113,6 +117,9 @@ fn reason(stack: StackId, allocated: Amount, places: &Places) -> Option<Reason> 
             return Some(Reason::Kept);
         }
         let module = frame.call.place.module.as_deref().filter(|_| frame.is_runtime)?;
+        if name.is_some_and(|name| name.starts_with(KEPT_BY_STD)) {
+            return Some(Reason::Kept);
+        }
         // What the loader calls in libstdc++ and nobody can name is an initializer of its own.
         let is_initializer = |inner: StackFrame<'_>| is_unnamed_in_libstdcpp(&inner);
         if is_module(module, LOADER) && inner.is_some_and(is_initializer) {
@@ -203,6 +210,16 @@ mod tests {
             assert_eq!(whole(frames), None, "{frames:?}");
         }
         assert_eq!(reason_for(&[(CPP, "")], 72_703, false), None);
+    }
+
+    #[test]
+    fn what_rust_s_std_keeps_is_linked_into_the_program() {
+        let set = "std::sys::pal::unix::stack_overflow::thread_info::set_current_info";
+        let insert = "<alloc::collections::btree::map::BTreeMap<usize, u8>>::insert";
+        let init = [(OWN, insert), (OWN, set), (OWN, "std::rt::lang_start"), (OWN, "main")];
+        assert_eq!(whole(&init), Some(Reason::Kept));
+        assert_eq!(whole(&[(OWN, insert), (OWN, "app::main"), (OWN, set)]), None);
+        assert_eq!(whole(&[(OWN, insert), (OWN, "std::rt::init"), (OWN, "main")]), None);
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub struct ReportOptions {
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(40..), env = "MTR_WIDTH")]
     #[arg(allow_negative_numbers = true)]
     pub width: Option<u16>,
-    /// List what is suppressed, too: blocks that libc and libstdc++ keep until exit by design
+    /// List what is suppressed, too: blocks that runtimes (libc, libstdc++, Rust's std) keep until exit
+    /// by design
     #[arg(long, env = "MTR_SHOW_SUPPRESSED")]
     pub show_suppressed: bool,
     /// Exit with N when there are faults, or blocks in use at exit that are not suppressed

@@ -132,7 +132,7 @@ fn summary(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
     if profile.suppressed.blocks > 0 {
         writeln!(
             out,
-            "suppressed: {} that libc and libstdc++ keep until exit by design",
+            "suppressed: {} that runtimes keep until exit by design",
             held_in(profile.suppressed)
         )?;
     }

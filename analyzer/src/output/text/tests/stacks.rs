@@ -140,8 +140,7 @@ fn what_is_suppressed_is_on_one_line_and_apart_where_it_is_shown() {
     profile.sites[0].stacks[1].is_suppressed = true;
     profile.suppressed = Amount { bytes: 100, blocks: 1 };
     let text = report(&profile, &in_home());
-    let line =
-        "suppressed: 100 bytes in 1 block that libc and libstdc++ keep until exit by design\n";
+    let line = "suppressed: 100 bytes in 1 block that runtimes keep until exit by design\n";
     assert!(text.contains(line), "{text}");
     assert!(text.contains("\n  10 bytes in 2 blocks\n    fill"), "{text}");
     assert!(text.contains("... and 1 more stack with 2 bytes in 1 block"), "{text}");
