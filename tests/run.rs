@@ -330,6 +330,7 @@ fn a_name_that_no_trace_can_have_is_said_before_anything_runs() {
         refuses_option(&folder, option, "", "expected the name of a file, got an empty one");
         let got_a_folder = "expected the name of a file, got that of a folder";
         refuses_option(&folder, option, "traces/", got_a_folder);
+        refuses_option(&folder, option, "%q{MTR_NO_SUCH_VARIABLE}", got_a_folder);
         refuses_option(&folder, option, folder.path().to_str().unwrap(), got_a_folder);
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -71,7 +71,9 @@ impl Template {
                     b'q' => {
                         let braced: Vec<u8> = bytes.by_ref().take_while(|b| *b != b'}').collect();
                         let variable = OsStr::from_bytes(braced.strip_prefix(b"{")?);
-                        name.extend(env::var_os(variable)?.into_vec());
+                        let value = env::var_os(variable).unwrap_or_default().into_vec();
+                        // As libmtr.so does it.
+                        name.extend(value.iter().map(|b| if *b == b'/' { b'_' } else { *b }));
                     }
                     _ => return None,
                 },
@@ -176,6 +178,11 @@ mod tests {
     fn a_name_that_does_not_vary_is_one_file() {
         assert_eq!(template("t").fixed(), Some("/home/100%/t".into()));
         assert_eq!(template("t.%p").fixed(), None);
+        assert_eq!(template("t%q{MTR_NO_SUCH_VARIABLE}").fixed(), Some("/home/100%/t".into()));
+        let folder = env!("CARGO_MANIFEST_DIR").replace('/', "_");
+        let expected = PathBuf::from(format!("/home/100%/t{folder}.{folder}"));
+        let twice = "t%q{CARGO_MANIFEST_DIR}.%q{CARGO_MANIFEST_DIR}";
+        assert_eq!(template(twice).fixed(), Some(expected));
     }
 
     #[test]
