@@ -78,8 +78,9 @@ fn detail(fault: &Fault) -> Option<String> {
     match fault.kind {
         FaultKind::InteriorFree => {
             let Inside { start, size } = fault.inside?;
-            let (offset, size) = (fault.ptr.saturating_sub(start), counted(size, "byte", "bytes"));
-            Some(format!("{} behind the beginning of a block of {size}", thousands(offset)))
+            let [offset, size] =
+                [fault.ptr.saturating_sub(start), size].map(|n| counted(n, "byte", "bytes"));
+            Some(format!("{offset} behind the beginning of a block of {size}"))
         }
         FaultKind::MismatchedFree { allocated, freed } => {
             let of = fault.size.map(|size| format!("{}, ", counted(size, "byte", "bytes")));

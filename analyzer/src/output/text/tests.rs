@@ -210,7 +210,7 @@ fn a_realloc_of_what_is_no_live_block_is_called_one() {
     freed by       cleanup at a.c:2
     allocated by   setup at a.c:1
   Realloc of an address inside of a block, 0x55a0 (line 9 of the trace)
-    16 behind the beginning of a block of 64 bytes
+    16 bytes behind the beginning of a block of 64 bytes
     reallocated by main at a.c:3
     allocated by   setup at a.c:1
   Realloc of an address that was never allocated, 0x55a0 (line 9 of the trace)
@@ -250,7 +250,7 @@ fn a_mismatched_free_and_one_inside_of_a_block_say_what_they_are() {
     freed by     main at a.c:3
     allocated by setup at a.c:1
   Free of an address inside of a block, 0x55b0 (line 7 of the trace, 3 times)
-    16 behind the beginning of a block of 1 byte
+    16 bytes behind the beginning of a block of 1 byte
     freed by     main at a.c:3
     allocated by setup at a.c:1
 ";
