@@ -230,6 +230,9 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
     if has_others {
         writeln!(out, "  (--group-by stack shows each stack)")?;
     }
+    if !profile.stacks.are_whole && first.iter().any(|entry| is_runtime(entry, profile)) {
+        writeln!(out, "  (a log names callers only; mtr-run by default records whole stacks)")?;
+    }
     if is_cut {
         writeln!(
             out,
@@ -238,6 +241,12 @@ fn sites(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Resu
         )?;
     }
     Ok(())
+}
+
+/// Whether the place of an entry is a runtime's, so that it does not tell what the program did.
+fn is_runtime(entry: &Entry<'_>, profile: &Profile) -> bool {
+    let stack = entry.site.location.stack;
+    stack.and_then(|stack| profile.stacks.site(stack)).is_some_and(|site| site.is_runtime)
 }
 
 fn held_in(Amount { bytes, blocks }: Amount) -> String {

@@ -233,3 +233,20 @@ fn a_stack_of_a_runtime_alone_says_so_and_begins_where_it_tells_something() {
     let text = list_of(3);
     assert!(text.starts_with("  8 bytes in 1 block\n    std::rt::init at "), "{text}");
 }
+
+#[test]
+fn a_log_of_what_a_runtime_was_asked_for_points_to_whole_stacks() {
+    let hint = "\n  (a log names callers only; mtr-run by default records whole stacks)\n";
+    let mut profile = with_stacks();
+    profile.stacks.nodes =
+        (0..6).map(|id| StackNode { parent: None, link: Link::Call(id) }).collect();
+    profile.stacks.are_whole = false;
+    for (stack, is_hinted) in [(0, true), (1, false)] {
+        let site = &mut profile.sites[0];
+        site.location.place = profile.stacks.calls[stack].place.clone();
+        site.location.stack = Some(stack as u32);
+        site.stacks = Vec::new();
+        let text = list(&profile, &in_home());
+        assert_eq!(text.contains(hint), is_hinted, "{text}");
+    }
+}
