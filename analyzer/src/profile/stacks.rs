@@ -66,43 +66,17 @@ pub struct StackFrame<'a> {
 
 impl Stacks {
     /// All steps of a stack, innermost first.
-    pub fn steps(&self, stack: StackId) -> impl Iterator<Item = Step<'_>> {
-        // A function `main` made by rustc, which has no source.
-        let mut is_in_lang_start = false;
-        // Looked for when a frame asks.
-        let mut backtrace = None;
-        self.nodes_of(stack).enumerate().flat_map(move |(depth, node)| {
-            let (mark, call_id) = match node.link {
-                Link::Call(id) => (None, id),
-                Link::Cut => (Some(Step::Cut), 0),
-                Link::Ended => (Some(Step::Ended), 0),
-                Link::Unknown => (None, SiteId::MAX),
-            };
-            let call = self.calls.get(call_id as usize).filter(|_| mark.is_none());
-            let count = call.map_or(0, |call| call.place.frames.len().max(1));
-            let was_in_lang_start = is_in_lang_start;
-            if let Some(call) = call {
-                is_in_lang_start = call.place.frames.iter().any(is_lang_start);
-            }
-            let asks = call.is_some_and(|call| call.owners.contains(&Owner::Backtrace));
-            let is_in_backtrace = asks
-                && backtrace
-                    .get_or_insert_with(|| self.backtrace(stack))
-                    .is_some_and(|outermost| depth <= outermost);
-            let frames = (0..count).filter_map(move |index| {
-                let call = call?;
-                let frame = call.place.frames.get(index);
-                let is_shim = was_in_lang_start && frame.is_some_and(is_bare_main);
-                let is_runtime = is_shim
-                    || call.owners.get(index).is_some_and(|owner| match owner {
-                        Owner::Program => false,
-                        Owner::Runtime => true,
-                        Owner::Backtrace => is_in_backtrace,
-                    });
-                Some(Step::Frame(StackFrame { call, call_id, index, frame, is_runtime }))
-            });
-            mark.into_iter().chain(frames)
-        })
+    pub fn steps(&self, stack: StackId) -> Steps<'_> {
+        Steps {
+            stacks: self,
+            stack,
+            depth: 0,
+            next: self.nodes.get(stack as usize),
+            call: None,
+            is_in_lang_start: false,
+            was_in_lang_start: false,
+            backtrace: None,
+        }
     }
 
     /// The nodes of a stack, innermost first.
@@ -150,6 +124,72 @@ impl Stacks {
         let site = self.site(stack).filter(|site| site.is_runtime)?;
         let is_alone = self.are_whole && self.steps(stack).all(is_known);
         is_alone.then(|| alone::name(site.call.place.module.as_deref(), site.frame))
+    }
+}
+
+/// Goes through the steps of a stack.
+#[derive(Debug)]
+pub struct Steps<'a> {
+    stacks: &'a Stacks,
+    stack: StackId,
+    /// Nodes that have been gone through.
+    depth: usize,
+    next: Option<&'a StackNode>,
+    /// The call that was reached, and its next frame.
+    call: Option<(&'a Call, SiteId, usize)>,
+    /// It is std's start of a program,
+    is_in_lang_start: bool,
+    /// or the call inside of it was: a function `main` made by rustc, which has no source.
+    was_in_lang_start: bool,
+    /// See [`Stacks::backtrace`]; looked for when a frame asks.
+    backtrace: Option<Option<usize>>,
+}
+
+impl<'a> Steps<'a> {
+    /// The next frame of the call that was reached.
+    fn frame(&mut self) -> Option<StackFrame<'a>> {
+        let (call, call_id, index) = self.call?;
+        let frames = &call.place.frames;
+        self.call = Some((call, call_id, index + 1)).filter(|_| index + 1 < frames.len());
+        let frame = frames.get(index);
+        let is_shim = self.was_in_lang_start && frame.is_some_and(is_bare_main);
+        let is_runtime = is_shim
+            || call.owners.get(index).is_some_and(|owner| match owner {
+                Owner::Program => false,
+                Owner::Runtime => true,
+                Owner::Backtrace => {
+                    let (stacks, stack) = (self.stacks, self.stack);
+                    let outermost = *self.backtrace.get_or_insert_with(|| stacks.backtrace(stack));
+                    outermost.is_some_and(|outermost| self.depth <= outermost + 1)
+                }
+            });
+        Some(StackFrame { call, call_id, index, frame, is_runtime })
+    }
+}
+
+impl<'a> Iterator for Steps<'a> {
+    type Item = Step<'a>;
+
+    fn next(&mut self) -> Option<Step<'a>> {
+        loop {
+            if let Some(frame) = self.frame() {
+                return Some(Step::Frame(frame));
+            }
+            let node = self.next?;
+            self.next = node.parent.and_then(|parent| self.stacks.nodes.get(parent as usize));
+            self.depth += 1;
+            self.was_in_lang_start = self.is_in_lang_start;
+            match node.link {
+                Link::Call(id) => {
+                    let Some(call) = self.stacks.calls.get(id as usize) else { continue };
+                    self.is_in_lang_start = call.place.frames.iter().any(is_lang_start);
+                    self.call = Some((call, id, 0));
+                }
+                Link::Cut => return Some(Step::Cut),
+                Link::Ended => return Some(Step::Ended),
+                Link::Unknown => {}
+            }
+        }
     }
 }
 

@@ -140,6 +140,27 @@ impl<'a, I: Iterator<Item = Item<'a>>> Folded<'a, I> {
         })
     }
 
+    /// Leaves out what is the same as `out`, and says how often it came.
+    fn pass_over(&mut self) -> u64 {
+        let mut turn = Vec::new();
+        for times in 0.. {
+            turn.clear();
+            for first in &self.out {
+                let next = self.ahead.pop_front().or_else(|| self.items.next());
+                let is_same = match (first, &next) {
+                    (Item::Own(first), Some(Item::Own(next))) => next.is_like(first),
+                    _ => false,
+                };
+                turn.extend(next);
+                if !is_same {
+                    turn.drain(..).rev().for_each(|item| self.ahead.push_front(item));
+                    return times;
+                }
+            }
+        }
+        0
+    }
+
     /// How many frames recur from the beginning.
     fn recursion(&mut self) -> Option<usize> {
         (1..=MOST_FRAMES)
@@ -155,12 +176,8 @@ impl<'a, I: Iterator<Item = Item<'a>>> Iterator for Folded<'a, I> {
             let Some(frames) = self.recursion() else {
                 return self.ahead.pop_front().or_else(|| self.items.next());
             };
-            let mut times = 0;
-            while self.recurs(frames, frames) {
-                self.ahead.drain(frames..2 * frames);
-                times += 1;
-            }
             self.out.extend(self.ahead.drain(..frames));
+            let times = self.pass_over();
             self.out.push_back(Item::Again { frames, times });
         }
         self.out.pop_front()
