@@ -221,6 +221,21 @@ fn how_the_program_ended_is_said_only_where_it_matters() {
 }
 
 #[test]
+fn a_gate_of_status_0_does_not_hide_how_the_program_ended() {
+    let folder = Folder::new("run-gate");
+    let program = compile(&folder, "ends", &program("ends.c"), &["-pthread"]);
+    let status = |gate: &str| {
+        let mut command = mtr_run(folder.path());
+        let output = command.arg(gate).arg(&program).args(["kill", "11"]).output().unwrap();
+        let report = Report::of_mtr_run(&output);
+        assert!(report.summary().in_use_blocks > 0, "{}", report.description());
+        report.status.code()
+    };
+    assert_eq!(status("--error-exitcode=9"), Some(9));
+    assert_eq!(status("--error-exitcode=0"), Some(137));
+}
+
+#[test]
 fn a_signal_that_is_sent_to_mtr_run_alone_reaches_the_program() {
     let folder = Folder::new("run-signal");
     let program = compile(&folder, "stays", &program("stays.c"), &["-pthread"]);

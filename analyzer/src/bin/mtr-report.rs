@@ -97,7 +97,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         false => report_all(&files, &options, &mut out, |error| fail(error)),
     };
     let found = found.context("cannot write the report")?;
-    Ok(match arguments.report.error_exitcode {
+    Ok(match arguments.report.status_of_findings() {
         _ if failed.get() => FAILED,
         _ if arguments.strict && found.incomplete => INCOMPLETE,
         Some(status) if found.findings => status,

@@ -203,7 +203,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         return Ok(if status == 0 { OURS } else { status });
     }
     match report(arguments, &session, ended, report_file) {
-        Ok(true) => Ok(arguments.report.error_exitcode.unwrap_or(status)),
+        Ok(true) => Ok(arguments.report.status_of_findings().unwrap_or(status)),
         Ok(false) => Ok(status),
         Err(error) if status != 0 => {
             complain(&format!("{error:#}"));

@@ -42,7 +42,7 @@ pub struct ReportOptions {
     /// by design
     #[arg(long, env = "MTR_SHOW_SUPPRESSED")]
     pub show_suppressed: bool,
-    /// Exit with N when there are faults, or blocks in use at exit that are not suppressed
+    /// Exit with N when there are faults, or blocks in use at exit that are not suppressed; 0 does not
     #[arg(long, value_name = "N", env = "MTR_ERROR_EXITCODE", allow_negative_numbers = true)]
     pub error_exitcode: Option<u8>,
 }
@@ -70,6 +70,11 @@ pub enum Group {
 }
 
 impl ReportOptions {
+    /// The exit status for findings; `None` where they do not matter.
+    pub fn status_of_findings(&self) -> Option<u8> {
+        self.error_exitcode.filter(|status| *status != 0)
+    }
+
     /// The options of the text output that goes to `out`.
     pub fn text(&self, out: impl AsFd) -> text::Options {
         let sort = match self.sort {
