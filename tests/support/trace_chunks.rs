@@ -72,16 +72,19 @@ pub(crate) fn seal(chunk: &mut [u8]) {
     chunk[48..52].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// The chunks of a file, in its order.
+/// The chunks of a file, in its order. One that was being written when all threads ended may be there
+/// once more in part.
 pub(super) fn chunks_of(bytes: &[u8], damaged: &mut Vec<String>) -> Vec<Chunk> {
     let (mut chunks, mut at) = (Vec::<Chunk>::new(), 0);
+    let mut wrong = Vec::new();
     while at < bytes.len() {
         match Chunk::parse(&bytes[at..]) {
             Some(chunk) => {
                 let whole = &bytes[at..at + HEADER + chunk.records.len()];
                 if sum_of(whole).to_le_bytes() != whole[48..52] {
-                    damaged.push(format!("byte {at}{WRONG_SUM}"));
-                    at += 64;
+                    wrong.push((chunk.stream, chunk.number, format!("byte {at}{WRONG_SUM}")));
+                    let begins = |at: &usize| bytes[*at..].starts_with(b"mtr\x02");
+                    at = (at + 64..bytes.len()).step_by(64).find(begins).unwrap_or(bytes.len());
                     continue;
                 }
                 if chunks.first().is_some_and(|first| first.id != chunk.id) {
@@ -103,6 +106,9 @@ pub(super) fn chunks_of(bytes: &[u8], damaged: &mut Vec<String>) -> Vec<Chunk> {
             }
         }
     }
+    let is_there = |stream, number| chunks.iter().any(|c| (c.stream, c.number) == (stream, number));
+    wrong.retain(|(stream, number, _)| !is_there(*stream, *number));
+    damaged.extend(wrong.into_iter().map(|(.., what)| what));
     chunks
 }
 
