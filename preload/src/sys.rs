@@ -219,6 +219,11 @@ pub(crate) unsafe fn map_shared_at(at: *mut u8, fd: Fd, from: usize, len: usize)
     call!(SYS_mmap, at, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, from).map(|_| ())
 }
 
+/// Says that pages of a mapping are used in no order: none is read ahead of use.
+pub(crate) fn expect_no_order(at: *mut u8, len: usize) {
+    let _ = call!(SYS_madvise, at, len, libc::MADV_RANDOM);
+}
+
 /// New zeroed memory of this process alone in place of a part of a mapping.
 ///
 /// # Safety

@@ -284,7 +284,10 @@ pub(super) unsafe fn map_chunks(tail: *mut u8, first: usize, slots: usize) -> sy
             let longer = sys::resize(fd, chunks::len(most) as u64);
             let slots = longer.map_or(first, |_| most);
             // SAFETY: the caller's promise.
-            unsafe { sys::map_shared_at(tail, fd, 0, chunks::len(slots)) }.map(|()| slots)
+            unsafe { sys::map_shared_at(tail, fd, 0, chunks::len(slots)) }?;
+            // Else the first touch would read in what no thread may ever use.
+            sys::expect_no_order(tail, chunks::len(slots));
+            Ok(slots)
         }),
     };
     sys::close(fd);

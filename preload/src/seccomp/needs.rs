@@ -77,7 +77,7 @@ fn needed(fd: u64, at: u64) -> [(i64, [u64; 6]); 18] {
 }
 
 /// These may fail, but must not be a signal.
-fn useful(fd: u64, at: u64) -> [(i64, [u64; 6]); 22] {
+fn useful(fd: u64, at: u64) -> [(i64, [u64; 6]); 23] {
     let cwd = libc::AT_FDCWD as u64;
     let dup = libc::F_DUPFD_CLOEXEC as u64;
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
@@ -88,6 +88,7 @@ fn useful(fd: u64, at: u64) -> [(i64, [u64; 6]); 22] {
         (libc::SYS_pread64, [fd, at, 256, 0, 0, 0]),
         (libc::SYS_fallocate, [fd, 0, 0, 1 << 18, 0, 0]),
         (libc::SYS_madvise, [at, 1 << 15, libc::MADV_POPULATE_WRITE as u64, 0, 0, 0]),
+        (libc::SYS_madvise, [at, 1 << 15, libc::MADV_RANDOM as u64, 0, 0, 0]),
         (libc::SYS_mmap, [at, 1 << 15, protection, fixed, u64::MAX, 0]),
         (libc::SYS_fcntl, [fd, dup, 1000, 0, 0, 0]),
         (libc::SYS_unlink, [at, 0, 0, 0, 0, 0]),

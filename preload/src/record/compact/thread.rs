@@ -25,6 +25,8 @@ use crate::{arch, sys, unwind};
 pub(super) struct State {
     /// Alone on the first page, which the kernel wipes in a fork's child.
     pub(super) stream: Stream,
+    /// As in [`Stream`].
+    _apart: [u64; 16],
     /// While somebody is at work with it, [`BUSY`] and rsp where that began; else the epoch that it is
     /// valid for, or 0. Both in one word, so that a signal handler finds them together.
     gate: AtomicU64,
