@@ -8,6 +8,7 @@ pub mod lines; // bytes -> lines
 pub mod header; // what the `#` lines say of the process
 mod module_map; // and of what was loaded where
 mod intern; // place -> call site
+pub mod damage; // what of it cannot be read
 pub mod trace; // a trace of either format, and reading one
 pub mod mtrace_text; // lines -> events and call sites
 pub mod compact; // chunks -> events and call stacks
@@ -17,7 +18,8 @@ pub mod liveness; // whether the process still runs
 use std::path::PathBuf;
 
 pub use ahead::read_ahead;
-pub use trace::{BadLine, By, Damage, Event, Holes, Log, OpenCall, Opened, read, read_before};
+pub use damage::{BadLine, Damage};
+pub use trace::{By, Event, Holes, Log, OpenCall, Opened, read, read_before};
 
 /// A module as a trace states it (`# module` lines).
 #[derive(Debug, Clone, PartialEq, Eq)]

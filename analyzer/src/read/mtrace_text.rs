@@ -5,9 +5,10 @@ use std::path::Path;
 use mtr_format::text::decode::{Line, Op};
 use mtr_format::text::meta::Meta;
 
+use super::damage::BadLine;
 use super::intern::Interner;
 use super::lines::{self, Gap, Holed, RawLine};
-use super::trace::{BadLine, By, Event, Holes, Log, OpenCall};
+use super::trace::{By, Event, Holes, Log, OpenCall};
 use super::{Addressing, CallSites};
 use crate::error::Error;
 
