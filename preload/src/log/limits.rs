@@ -1,7 +1,11 @@
 //! When to stop writing: at the size that was asked for, and before the disk is full.
 //!
 //! From then on the log ends there, whatever happens later: its positions up to the end are written
-//! still, what comes behind is counted as lost. So what is in the log has no hole in its middle.
+//! still, what comes behind is counted as lost. So what is in the log has no hole in its middle. (tests.rs
+//! has all interleavings.)
+
+#[cfg(test)]
+mod tests;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -126,6 +130,8 @@ pub(super) fn trim(fd: Fd, position: u64, bytes: &[u8]) -> Option<(usize, Errno)
     let kept = last_line_end(bytes).filter(|kept| *kept < bytes.len() as u64)?;
     let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
     let is_cut = at == position + bytes.len() as u64
+        // Who has ended it here may be about to find that somebody is writing behind it.
+        && HIGHEST.load(Ordering::SeqCst) == at
         && END.compare_exchange(at, position + kept, order, otherwise).is_ok();
     is_cut.then(|| {
         let _ = sys::truncate(fd, position + kept);
@@ -153,11 +159,13 @@ fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno, tried: u64) {
     // The first reason is the one that counts.
     let (order, otherwise) = (Ordering::SeqCst, Ordering::Relaxed);
     let _ = REASON.compare_exchange(0, reason as u64, order, otherwise);
-    let is_lower = END.fetch_min(at, Ordering::SeqCst) > at;
+    let before = END.fetch_min(at, Ordering::SeqCst);
+    let is_lower = before > at;
     let highest_now = HIGHEST.load(Ordering::SeqCst);
     if is_lower && highest_now > announced.max(position) {
-        // Another thread is writing there, and may not have seen that this is the end.
-        let _ = END.compare_exchange(at, highest_now, order, otherwise);
+        // Another thread is writing there, and may not have seen that this is the end. Not behind an
+        // earlier one: who set that may be about to cut off what lies behind it.
+        let _ = END.compare_exchange(at, highest_now.min(before), order, otherwise);
     } else if is_lower && highest <= position {
         // A part of a line, or of a chunk, may be there.
         let _ = sys::truncate(fd, at);

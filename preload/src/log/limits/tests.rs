@@ -1,0 +1,399 @@
+//! A model of how a log ends among threads that write to it, run through all interleavings: three writers
+//! of blocks that follow each other, of which one or two meet a limit or a full disk.
+
+use std::collections::HashSet;
+
+/// Units of a block; a write or a cut is of whole units.
+const BLOCK: u8 = 2;
+const WRITERS: usize = 3;
+const UNITS: usize = BLOCK as usize * WRITERS;
+const NONE: u8 = u8::MAX;
+
+/// What could be otherwise.
+#[derive(Clone, Copy)]
+struct Rules {
+    announces_before_asking_again: bool,
+    asks_again: bool,
+    looks_again_at_highest: bool,
+    /// Who raises the end again does not go beyond where it was before.
+    keeps_to_earlier_end: bool,
+    /// Who takes a part of a line back looks whether somebody writes behind it.
+    trims_only_at_highest: bool,
+}
+
+const OURS: Rules = Rules {
+    announces_before_asking_again: true,
+    asks_again: true,
+    looks_again_at_highest: true,
+    keeps_to_earlier_end: true,
+    trims_only_at_highest: true,
+};
+
+/// What a writer meets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Fine,
+    /// A file may have so many units. Others need not see that: a limit can be lowered at any time.
+    Limit(u8),
+    NearlyFull,
+    /// The write fails behind so many units.
+    Full(u8),
+}
+use Fate::{Fine, Full, Limit, NearlyFull};
+
+/// Where lines end. In a compact trace these are chunks.
+#[derive(Clone, Copy, Debug)]
+struct Log {
+    is_compact: bool,
+    line_ends: &'static [u8],
+}
+
+struct Case {
+    rules: Rules,
+    log: Log,
+    fates: [Fate; WRITERS],
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+enum Step {
+    #[default]
+    Ask,
+    Admit,
+    Fit,
+    Announce,
+    FitAgain,
+    Write,
+    Trim,
+    TrimHighest,
+    TrimEnd,
+    TrimFile,
+    // stop
+    Place,
+    Announced,
+    Lower,
+    LookAgain,
+    Raise,
+    Cut,
+    // trim_before
+    BeforeHighest,
+    BeforeLine,
+    BeforeEnd,
+    BeforeFile,
+    Failed,
+    Count,
+    Done,
+}
+
+/// What follows after `stop` or `trim_before`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+enum Then {
+    Fit,
+    Failed,
+    #[default]
+    Count,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Writer {
+    step: Step,
+    then: Then,
+    len: u8,
+    /// Units that are in the file, as far as it knows.
+    written: u8,
+    fits: u8,
+    tried: u8,
+    at: u8,
+    announced: u8,
+    highest: u8,
+    before: u8,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct State {
+    end: u8,
+    highest: u8,
+    file: [bool; UNITS],
+    file_len: u8,
+    /// By the line's last unit.
+    counted: [bool; UNITS],
+    writers: [Writer; WRITERS],
+}
+
+impl Case {
+    /// The last end of a line in `from..to`.
+    fn line_end_in(&self, from: u8, to: u8) -> Option<u8> {
+        self.log.line_ends.iter().copied().rfind(|end| from < *end && *end <= to)
+    }
+
+    /// As the function of that name.
+    fn line_end_before(&self, state: &State, position: u8) -> Option<u8> {
+        let is_there = |end: &u8| state.file[usize::from(*end) - 1];
+        let mut ends = self.log.line_ends.iter().copied().filter(|end| *end <= position);
+        ends.rfind(is_there).filter(|_| state.file_len >= position)
+    }
+
+    fn fitting(&self, state: &State, index: usize) -> u8 {
+        let position = index as u8 * BLOCK;
+        if state.end == NONE {
+            return BLOCK;
+        }
+        let largest = self.largest(index).min(state.end);
+        match position + BLOCK > largest {
+            true if self.log.is_compact => 0,
+            true => self.line_end_in(position, largest).map_or(0, |end| end - position),
+            false => BLOCK,
+        }
+    }
+
+    fn largest(&self, index: usize) -> u8 {
+        if let Limit(limit) = self.fates[index] { limit } else { NONE - 1 }
+    }
+
+    /// One step of a writer: `write_at` and what is called from there, and the counting behind it.
+    fn step(&self, state: &State, index: usize) -> Option<State> {
+        let (mut next, rules) = (*state, self.rules);
+        let position = index as u8 * BLOCK;
+        let behind = position + BLOCK;
+        let mut me = state.writers[index];
+        let cut = |next: &mut State, end: u8| {
+            (usize::from(end)..UNITS).for_each(|unit| next.file[unit] = false);
+            next.file_len = next.file_len.min(end);
+        };
+        let after = |then| match then {
+            Then::Fit => Step::Fit,
+            Then::Failed => Step::Failed,
+            Then::Count => Step::Count,
+        };
+        me.step = match me.step {
+            Step::Ask if state.end == position && !self.log.is_compact => {
+                me.then = Then::Count;
+                Step::BeforeHighest
+            }
+            Step::Ask if state.end <= position => Step::Count,
+            Step::Ask => Step::Admit,
+            Step::Admit => {
+                let largest = self.largest(index);
+                let until = |end: u8| Some(end.saturating_sub(position).min(BLOCK));
+                let fits = match (state.end, self.fates[index]) {
+                    _ if behind > largest => until(largest),
+                    (end, _) if end <= behind && !self.log.is_compact => until(end),
+                    (NONE, NearlyFull) => until(behind),
+                    _ => None,
+                };
+                (me.fits, me.tried, me.then) = (fits.unwrap_or(0), 0, Then::Fit);
+                if fits.is_some() { Step::Place } else { Step::Fit }
+            }
+            step @ (Step::Fit | Step::FitAgain) => {
+                me.len = self.fitting(state, index);
+                let is_next = (step == Step::Fit) == rules.announces_before_asking_again;
+                match step {
+                    _ if me.len == 0 => Step::Count,
+                    _ if is_next => Step::Announce,
+                    Step::Fit => Step::FitAgain,
+                    _ => Step::Write,
+                }
+            }
+            Step::Announce => {
+                next.highest = state.highest.max(position + me.len);
+                match rules.asks_again && rules.announces_before_asking_again {
+                    true => Step::FitAgain,
+                    false => Step::Write,
+                }
+            }
+            Step::Write => {
+                let failed =
+                    if let Full(written) = self.fates[index] { Some(written) } else { None };
+                me.written = failed.unwrap_or(BLOCK).min(me.len);
+                let to = position + me.written;
+                (position..to).for_each(|unit| next.file[usize::from(unit)] = true);
+                let grown = if me.written > 0 { to } else { 0 };
+                next.file_len = state.file_len.max(grown);
+                (me.fits, me.tried, me.then) = (me.written, position + me.len, Then::Failed);
+                match failed {
+                    Some(_) => Step::Place,
+                    None if self.log.is_compact => Step::Count,
+                    None => Step::Trim,
+                }
+            }
+            Step::Trim => {
+                let to = position + me.len;
+                let kept = self.line_end_in(position, to).filter(|end| *end < to);
+                me.at = kept.unwrap_or(to);
+                match kept.is_some() && state.end == to {
+                    true if rules.trims_only_at_highest => Step::TrimHighest,
+                    true => Step::TrimEnd,
+                    false => Step::Count,
+                }
+            }
+            Step::TrimHighest if state.highest > position + me.len => Step::Count,
+            Step::TrimHighest => Step::TrimEnd,
+            Step::TrimEnd if state.end == position + me.len => {
+                next.end = me.at;
+                Step::TrimFile
+            }
+            Step::TrimEnd => Step::Count,
+            Step::TrimFile => {
+                cut(&mut next, me.at);
+                me.written = me.at - position;
+                Step::Count
+            }
+            Step::Place => {
+                let among = self.line_end_in(position, position + me.fits);
+                let before = || self.line_end_before(state, position);
+                me.at = match self.log.is_compact {
+                    true => position,
+                    false => among.or_else(before).unwrap_or(position + me.fits),
+                };
+                Step::Announced
+            }
+            Step::Announced => {
+                me.announced = state.highest;
+                let is_own = me.announced == me.tried;
+                me.highest = if is_own { position } else { me.announced };
+                me.at = if me.highest > position { me.at.max(me.highest) } else { me.at };
+                Step::Lower
+            }
+            Step::Lower => {
+                me.before = state.end;
+                next.end = state.end.min(me.at);
+                Step::LookAgain
+            }
+            Step::LookAgain => {
+                let now = if rules.looks_again_at_highest { state.highest } else { me.announced };
+                let is_lower = me.before > me.at;
+                if is_lower && now > me.announced.max(position) {
+                    let most = if rules.keeps_to_earlier_end { me.before } else { NONE };
+                    me.highest = now.min(most);
+                    Step::Raise
+                } else if is_lower && me.highest <= position {
+                    Step::Cut
+                } else {
+                    self.behind_stop(&me, position, after)
+                }
+            }
+            Step::Raise => {
+                if state.end == me.at {
+                    next.end = me.highest;
+                }
+                self.behind_stop(&me, position, after)
+            }
+            Step::Cut => {
+                cut(&mut next, me.at);
+                self.behind_stop(&me, position, after)
+            }
+            Step::BeforeHighest if state.highest != position => after(me.then),
+            Step::BeforeHighest => Step::BeforeLine,
+            Step::BeforeLine => match self.line_end_before(state, position) {
+                Some(end) => {
+                    me.at = end;
+                    Step::BeforeEnd
+                }
+                None => after(me.then),
+            },
+            Step::BeforeEnd if state.end == position => {
+                next.end = me.at;
+                Step::BeforeFile
+            }
+            Step::BeforeEnd => after(me.then),
+            Step::BeforeFile => {
+                cut(&mut next, me.at);
+                after(me.then)
+            }
+            Step::Failed => {
+                me.written = me.written.min(state.end.saturating_sub(position));
+                Step::Count
+            }
+            Step::Count => {
+                let from = if self.log.is_compact && me.written < BLOCK { 0 } else { me.written };
+                let mut begin = position + from;
+                while begin < behind {
+                    // A line, or the part of one that is in this block.
+                    let end = self.log.line_ends.iter().copied().find(|end| *end > begin);
+                    let line = end.unwrap_or(behind);
+                    let to = line.min(behind);
+                    let mut units = begin..to;
+                    let is_there = units.all(|unit| state.file[usize::from(unit)]);
+                    next.counted[usize::from(line) - 1] |= self.log.is_compact || !is_there;
+                    begin = to;
+                }
+                Step::Done
+            }
+            Step::Done => return None,
+        };
+        next.writers[index] = me;
+        Some(next)
+    }
+
+    fn behind_stop(&self, me: &Writer, position: u8, after: impl Fn(Then) -> Step) -> Step {
+        let is_asked = me.at == position && !self.log.is_compact;
+        if is_asked { Step::BeforeHighest } else { after(me.then) }
+    }
+
+    /// What is wrong when all have come to their end.
+    fn complaint(&self, state: &State) -> Option<&'static str> {
+        if state.writers.iter().any(|writer| writer.step != Step::Done) {
+            return None;
+        }
+        let mut begin = 0;
+        self.log.line_ends.iter().find_map(|end| {
+            let is_there = state.file[begin..usize::from(*end)].iter().all(|unit| *unit);
+            begin = usize::from(*end);
+            match (is_there, state.counted[begin - 1]) {
+                (true, true) => Some("it is there, and counted as lost"),
+                (false, false) => Some("it is gone, and not counted"),
+                _ => None,
+            }
+        })
+    }
+}
+
+/// Everything that can go wrong, and the number of states.
+fn explore(rules: Rules, log: Log, fates: [Fate; WRITERS]) -> (HashSet<&'static str>, usize) {
+    let case = Case { rules, log, fates };
+    let begin = State { end: NONE, ..State::default() };
+    let (mut seen, mut open) = (HashSet::new(), vec![begin]);
+    let mut complaints = HashSet::new();
+    while let Some(state) = open.pop() {
+        if seen.insert(state) {
+            complaints.extend(case.complaint(&state));
+            open.extend((0..WRITERS).filter_map(|index| case.step(&state, index)));
+        }
+    }
+    (complaints, seen.len())
+}
+
+const CHUNKS: Log = Log { is_compact: true, line_ends: &[2, 4, 6] };
+const CROSSING: Log = Log { is_compact: false, line_ends: &[1, 3, 5, 6] };
+const SHORT: Log = Log { is_compact: false, line_ends: &[1, 2, 3, 4, 5, 6] };
+
+#[test]
+fn what_is_in_the_file_is_what_nobody_has_counted() {
+    const FATES: [Fate; 5] = [Fine, Limit(3), NearlyFull, Full(0), Full(1)];
+    let of = |index: usize| FATES[index % FATES.len()];
+    let all = (0..FATES.len().pow(3)).map(|index| [of(index), of(index / 5), of(index / 25)]);
+    let mut most = 0;
+    for fates in all.filter(|fates| fates.contains(&Fine)) {
+        for log in [CHUNKS, CROSSING, SHORT] {
+            let (complaints, states) = explore(OURS, log, fates);
+            assert!(complaints.is_empty(), "{log:?} {fates:?} {complaints:?}");
+            most = most.max(states);
+        }
+    }
+    assert!(most > 10_000, "{most}");
+}
+
+#[test]
+fn every_rule_is_needed() {
+    let without = [
+        (Rules { announces_before_asking_again: false, ..OURS }, CHUNKS, [Fine, NearlyFull, Fine]),
+        (Rules { asks_again: false, ..OURS }, CHUNKS, [Fine, Limit(3), Fine]),
+        (Rules { looks_again_at_highest: false, ..OURS }, CHUNKS, [Fine, Full(0), Fine]),
+        (Rules { keeps_to_earlier_end: false, ..OURS }, CHUNKS, [NearlyFull, NearlyFull, Fine]),
+        (Rules { keeps_to_earlier_end: false, ..OURS }, SHORT, [Full(0), NearlyFull, Fine]),
+        (Rules { trims_only_at_highest: false, ..OURS }, CROSSING, [Fine, Full(0), Fine]),
+    ];
+    for (index, (rules, log, fates)) in without.into_iter().enumerate() {
+        let complaints = explore(rules, log, fates).0;
+        assert!(complaints.contains("it is gone, and not counted"), "{index}");
+    }
+}
