@@ -129,6 +129,7 @@ fn start_first() -> Option<bool> {
         ]);
         return None;
     }
+    let _ = sys::prepare_barrier();
     let start = match config.start {
         // SAFETY: called for the first event, long before the program could change its modules.
         Start::ByProgram if unsafe { modules::program_calls_mtrace() } => Start::Mtrace,

@@ -339,12 +339,19 @@ pub(crate) fn yield_processor() {
 pub(crate) fn pass_barrier_in_threads() -> Result<usize> {
     /// linux/membarrier.h.
     const PRIVATE_EXPEDITED: u32 = 1 << 3;
-    const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
     if IS_BARRIER_FORBIDDEN.load(Ordering::Relaxed) {
         return Err(libc::EACCES);
     }
-    call!(SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0, 0)?;
+    prepare_barrier()?;
     call!(SYS_membarrier, PRIVATE_EXPEDITED, 0, 0)
+}
+
+/// To be called before [`pass_barrier_in_threads`] as long as there is one thread: then it takes 4 us, with
+/// several some 10 ms. A fork's child has it from its parent.
+pub(crate) fn prepare_barrier() -> Result<usize> {
+    /// linux/membarrier.h.
+    const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
+    call!(SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0, 0)
 }
 
 /// A filter of system calls would not let [`pass_barrier_in_threads`] pass.

@@ -12,7 +12,7 @@
 mod bpf;
 mod needs;
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bpf::Instruction;
 
@@ -109,6 +109,7 @@ fn before(call: &mut Call, real: &AtomicUsize, wanted: Wanted) -> Next {
         look_up();
     }
     call.began = 0;
+    FORBIDDEN_BEFORE.save();
     match wanted {
         Wanted::Strict => {
             begin_silence(call);
@@ -128,6 +129,28 @@ fn before(call: &mut Call, real: &AtomicUsize, wanted: Wanted) -> Next {
 pub(crate) extern "C" fn after(result: i32) {
     if result == -1 {
         silence::end();
+        FORBIDDEN_BEFORE.restore();
+    }
+}
+
+/// What was forbidden before the call that may be a reason for silence.
+struct Forbidden {
+    barrier: AtomicBool,
+    taking: AtomicBool,
+}
+
+static FORBIDDEN_BEFORE: Forbidden =
+    Forbidden { barrier: AtomicBool::new(false), taking: AtomicBool::new(false) };
+
+impl Forbidden {
+    fn save(&self) {
+        self.barrier.store(sys::IS_BARRIER_FORBIDDEN.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.taking.store(sys::IS_TAKING_FORBIDDEN.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn restore(&self) {
+        sys::IS_BARRIER_FORBIDDEN.store(self.barrier.load(Ordering::Relaxed), Ordering::Relaxed);
+        sys::IS_TAKING_FORBIDDEN.store(self.taking.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 

@@ -18,6 +18,7 @@ use super::pool;
 use super::stack::{Callers, DeepStack};
 use super::stream::{self, Stream};
 use crate::config;
+use crate::hot::single_threaded;
 use crate::{arch, sys, unwind};
 
 /// See the module's documentation. All zeros is a thread that remembers nothing.
@@ -332,16 +333,19 @@ extern "C" fn end_of_thread(state: *mut c_void) {
 }
 
 /// Closes all streams and writes them out, and waits a little for the threads that are at work with a
-/// record. False when one did not come to its end.
+/// record. False when one did not come to its end, or may be at work unseen.
 pub(super) fn close_streams() -> bool {
     /// Others get this many chances.
     const PATIENCE: usize = 200;
-    (0..PATIENCE).any(|_| {
-        stream::close();
-        // Also gives the stores of others the time to be seen.
+    stream::close();
+    // Behind it, who has not seen that the streams are closed is seen to be busy. A processor may put off
+    // the store to the gate until the whole record is stored.
+    let is_seen = single_threaded() || sys::pass_barrier_in_threads().is_ok();
+    let is_all = (0..PATIENCE).any(|_| {
         sys::yield_processor();
         stream::write_all(is_in_use)
-    })
+    });
+    is_all && is_seen
 }
 
 /// Whether a thread is at work with the state of this stream.
