@@ -32,19 +32,9 @@ impl Stream {
     /// written.
     pub(super) fn make_room_after_end(&mut self, len: u32) -> bool {
         self.limit.store(0, Ordering::Relaxed);
-        if self.len == 0 {
-            return true;
-        }
-        let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
-        let state = match self.end.compare_exchange(OPEN, WRITING_ITSELF, order, otherwise) {
-            Ok(_) => {
-                let state = state_after(self.write_out(true));
-                chunks::note_saved(self.records());
-                self.end.store(state, Ordering::Release);
-                state
-            }
-            Err(state) => state,
-        };
+        // Also where the chunk has no records yet: who ends the process would claim it while some are
+        // stored.
+        let state = self.write_out_if_open().unwrap_or_else(|state| state);
         match state {
             // What stays grows, and is tried again as a whole.
             STAYS if self.len + len <= CAPACITY => return true,
@@ -55,20 +45,38 @@ impl Stream {
                 self.set_slot(slot);
                 self.end.store(WRITTEN, Ordering::Release);
             }
+            _ if self.len == 0 => return true,
             _ => {}
         }
-        self.begin(self.number + 1);
+        self.begin(self.number + u32::from(self.len > 0));
         true
+    }
+
+    /// Writes the chunk out unless it was claimed before. The state after, or that in which it was.
+    fn write_out_if_open(&self) -> Result<u32, u32> {
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
+        self.end.compare_exchange(OPEN, WRITING_ITSELF, order, otherwise)?;
+        let state = state_after(self.write_out(true));
+        chunks::note_saved(self.records());
+        self.end.store(state, Ordering::Release);
+        Ok(state)
     }
 
     /// To be called behind each record from [`close`] on.
     #[cold]
     #[inline(never)]
     pub(super) fn write_out_at_once(&self) {
+        // Of a fork's child that goes on with its parent's record.
+        if !self.has_slot() {
+            return;
+        }
+        // Not without a claim: it would be written again, and counted as lost should that fail.
+        if self.write_out_if_open().is_ok() {
+            return;
+        }
         let state = state_after(self.write_out(true));
         let before = if state == STAYS { WRITTEN } else { STAYS };
         let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
-        // In any other state somebody has yet to write it out.
         let _ = self.end.compare_exchange(before, state, order, otherwise);
     }
 }
