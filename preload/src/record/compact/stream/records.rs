@@ -132,7 +132,8 @@ impl Stream {
         self.end_record();
     }
 
-    /// Stores a realloc, called at `node`. The place of its outcome, if it has one.
+    /// Stores a realloc, called at `node`. The place of its outcome, if it has one; as long as that is
+    /// open the record has not ended.
     #[inline]
     pub(in crate::record::compact) fn realloc(
         &mut self,
@@ -140,24 +141,29 @@ impl Stream {
         ptr: usize,
         outcome: Outcome,
     ) -> Option<*mut u8> {
-        let mut place = None;
-        self.store_event(EVENT, |stream| {
-            stream.order(ptr);
-            let address = Address::behind(&mut stream.previous, ptr as u64);
-            let at = stream.len as usize + encode::OUTCOME_AT;
-            stream.append_bytes(encode::realloc(address, outcome, node).bytes());
-            // SAFETY: inside the record, which is inside the chunk.
-            place = Some(unsafe { stream.records().add(at) });
-        });
-        place
+        if !self.begin_record(EVENT) {
+            lose();
+            return None;
+        }
+        self.order(ptr);
+        let address = Address::behind(&mut self.previous, ptr as u64);
+        let at = self.len as usize + encode::OUTCOME_AT;
+        self.append_bytes(encode::realloc(address, outcome, node).bytes());
+        // Who ends the process may have closed the stream by now: what is written then stays as it is.
+        if outcome != Outcome::Open {
+            self.end_record();
+        }
+        // SAFETY: inside the record, which is inside the chunk.
+        Some(unsafe { self.records().add(at) })
     }
 
-    /// Stores the outcome of the realloc that was stored last.
+    /// Stores the outcome of the realloc that was stored last, which ends it.
     pub(in crate::record::compact) fn set_outcome(&self, place: *mut u8, outcome: Outcome) {
         if self.has_slot() {
             // SAFETY: what `realloc` returned; the chunk is the same, because nothing else was
             // stored in this stream meanwhile.
             unsafe { place.write_volatile(outcome as u8) };
+            self.end_record();
         }
     }
 
