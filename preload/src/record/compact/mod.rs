@@ -205,7 +205,7 @@ pub(super) fn realloc_failed(old: usize, size: usize, caller: &Registers) {
 /// there is no stream to take it in.
 pub(crate) fn stamp() -> Option<u64> {
     let mut thread = Thread::enter()?;
-    thread.stream.stamp_now();
+    thread.stream.store_stamp();
     thread.stream.stamp()
 }
 

@@ -59,7 +59,7 @@ impl Nodes {
         let Some(module) = modules::find(address) else { return };
         // Another thread may have described it, at a stamp that is newer than the last one here.
         match modules::is_known(&module) {
-            true => stream.stamp_now(),
+            true => stream.store_stamp(),
             false => modules::write_line_of(&module, |line| stream.text(&[line, b"\n"])),
         }
         self.module = (module.start as u64, module.end as u64);

@@ -148,7 +148,7 @@ impl Stream {
     #[cold]
     pub(super) fn hand_over(&mut self) {
         let thread = sys::gettid() as u32;
-        self.stamp_now();
+        self.store_stamp();
         self.put(DEFINITION, &encode::thread(thread));
         // Not before: a chunk that was begun for that record is still the last thread's.
         self.thread = thread;
@@ -172,7 +172,7 @@ impl Stream {
     /// Forgets what was defined: return addresses mean something else from here on.
     #[cold]
     pub(super) fn forget(&mut self) {
-        self.stamp_now();
+        self.store_stamp();
         self.put(DEFINITION, &encode::forget());
         self.forgets += 1;
         self.nodes = 0;

@@ -72,8 +72,15 @@ impl Stream {
     }
 
     /// Takes a stamp that is newer than those of all events that this thread can know of.
-    pub(in crate::record::compact) fn stamp_now(&mut self) {
+    pub(super) fn stamp_now(&mut self) {
         self.stamp_at(clock::now_after_all());
+    }
+
+    /// As [`Stream::stamp_now`], where it is no part of a record: who ends the process may be writing the
+    /// chunk out.
+    #[cold]
+    pub(in crate::record::compact) fn store_stamp(&mut self) {
+        self.store(EVENT, Stream::stamp_now);
     }
 
     /// The last stamp; `None` without a slot.

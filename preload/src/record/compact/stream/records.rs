@@ -206,7 +206,7 @@ impl Stream {
     pub(in crate::record::compact) fn text(&mut self, parts: &[&[u8]]) {
         // The records of other threads that rely on them come after.
         if self.len > 0 {
-            self.stamp_now();
+            self.store_stamp();
         }
         let mut bytes = parts.iter().copied().flatten().copied();
         loop {
