@@ -1,5 +1,9 @@
 //! The end of the process: what is in the chunks is written out, by the thread that ends it or by the
-//! streams' own, and what comes later at once. What cannot be written stays in its slot.
+//! streams' own, and what comes later at once. What cannot be written stays in its slot. (tests.rs has
+//! all interleavings.)
+
+#[cfg(test)]
+mod tests;
 
 use core::sync::atomic::{Ordering, fence};
 
