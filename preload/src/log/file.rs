@@ -235,12 +235,24 @@ fn state_in_header(next_line: &[u8]) -> bool {
         return false;
     }
     let Ok(log) = descriptor() else { return false };
-    let (records, errno) = lost();
-    let mut lines = Text::<64>::EMPTY;
-    push_lost_line(records, errno, lost_since(), &mut lines);
-    lines.push(next_line);
-    let lines = lines.as_bytes();
-    write_all(log.fd, at, lines) == (lines.len(), None)
+    // Another thread may lose more meanwhile, and state that before this one writes what it has read. Who
+    // finds it changed states it again; more often than so many times the others do.
+    const TRIES: usize = 8;
+    for _ in 0..TRIES {
+        let stated = (lost(), lost_since());
+        let ((records, errno), since) = stated;
+        let mut lines = Text::<64>::EMPTY;
+        push_lost_line(records, errno, since, &mut lines);
+        lines.push(next_line);
+        let lines = lines.as_bytes();
+        if write_all(log.fd, at, lines) != (lines.len(), None) {
+            return false;
+        }
+        if (lost(), lost_since()) == stated {
+            break;
+        }
+    }
+    true
 }
 
 /// The `# lost` line, as long for any values.
