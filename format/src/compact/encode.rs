@@ -102,7 +102,7 @@ fn node_len(node: u32) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct FreeTail(
-    /// A varint of two bytes at most, and its length above them.
+    /// A varint of three bytes at most, and its length above them.
     NonZeroU32,
 );
 
@@ -111,8 +111,11 @@ impl FreeTail {
     #[inline(always)]
     pub fn of(node: u32) -> Option<FreeTail> {
         let tail = match node {
-            0..0x80 => node | 1 << 16,
-            0x80..0x4000 => node & 0x7f | 0x80 | node >> 7 << 8 | 2 << 16,
+            0..0x80 => node | 1 << 24,
+            0x80..0x4000 => node & 0x7f | 0x80 | node >> 7 << 8 | 2 << 24,
+            0x4000..0x20_0000 => {
+                node & 0x7f | 0x80 | (node >> 7 & 0x7f | 0x80) << 8 | node >> 14 << 16 | 3 << 24
+            }
             _ => 0,
         };
         NonZeroU32::new(tail).map(FreeTail)
@@ -128,7 +131,7 @@ pub fn short_free(address: Address, kind: FreeKind, tail: FreeTail) -> Option<[S
     let first = u64::from(op::FREE) | (kind as u64) << 3 | u64::from(address.code);
     Some([
         Short { bytes: first | address.value << 8, len: 1 + address.code },
-        Short { bytes: u64::from(tail.0.get() & 0xffff), len: tail.0.get() >> 16 },
+        Short { bytes: u64::from(tail.0.get() & 0xff_ffff), len: tail.0.get() >> 24 },
     ])
 }
 
@@ -262,4 +265,46 @@ pub fn short_stamp(ticks_since_the_last: u64) -> Option<Short> {
         len += 1;
     }
     Some(Short { bytes: bytes | rest << (8 * len), len: len + 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn bytes_of(pieces: &[Short]) -> Vec<u8> {
+        pieces
+            .iter()
+            .flat_map(|piece| piece.bytes.to_le_bytes()[..piece.len as usize].to_vec())
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn records_in_pieces_are_those_of_the_general_way(
+            (node, bits) in (any::<u32>(), 0u32..32),
+            (ptr, previous) in (any::<u64>(), any::<u64>()),
+            (distance, size) in (0u32..64, any::<u64>()),
+        ) {
+            let node = node >> bits;
+            let (ptr, previous) = (ptr << 4, (ptr ^ previous >> distance) << 4);
+            let address = || Address::behind(&mut (previous >> 4), ptr);
+            let size = size >> distance;
+            if let Some(pieces) = short_alloc(AllocHead::of(node), address(), size) {
+                prop_assert_eq!(bytes_of(&pieces), alloc(node, address(), size).bytes().to_vec());
+            } else {
+                prop_assert!(address().code == WHOLE || size > 0xffff);
+            }
+            let tail = FreeTail::of(node);
+            prop_assert_eq!(tail.is_some(), node < 0x20_0000);
+            for kind in [FreeKind::Free, FreeKind::DeleteArray] {
+                let pieces = tail.and_then(|tail| short_free(address(), kind, tail));
+                prop_assert_eq!(pieces.is_some(), tail.is_some() && address().code != WHOLE);
+                if let Some(pieces) = pieces {
+                    prop_assert_eq!(bytes_of(&pieces), free(address(), kind, node).bytes().to_vec());
+                }
+            }
+        }
+    }
 }
