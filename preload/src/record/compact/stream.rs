@@ -164,6 +164,8 @@ impl Stream {
             self.len = self.header_u32(chunk::LENGTH).load(Ordering::Relaxed).min(CAPACITY);
             match self.len {
                 0 => self.begin(self.number),
+                // It may have been written out already.
+                _ if chunks::is_closed() => drop(self.make_room_after_end(CAPACITY)),
                 _ => self.next_chunk(),
             }
         }
