@@ -102,14 +102,14 @@ impl<const N: usize> Text<N> {
         self.push(digits.get(..len).unwrap_or(&[]));
     }
 
-    /// Appends hex digits without `0x`, at least `width` of them.
-    /// With zeros in front, up to so many digits.
+    /// Appends a number with zeros in front, at least `width` digits.
     pub(crate) fn push_padded(&mut self, value: u64, width: u32) {
         let digits = value.checked_ilog10().map_or(1, |log| log + 1);
         (digits..width).for_each(|_| self.push(b"0"));
         self.push_decimal(value);
     }
 
+    /// Appends hex digits without `0x`, at least `width` of them.
     pub(crate) fn push_hex(&mut self, value: u64, width: usize) {
         let mut digits = [0; 16];
         let len = mtr_format::text::encode::hex(value, &mut digits);

@@ -136,9 +136,13 @@ impl Report {
     #[track_caller]
     pub(crate) fn events(&self) -> u64 {
         let Summary { allocations, frees, .. } = self.summary();
-        let unknown = self.noted(&["freed whose allocations the trace does not show"]);
-        let again = self.noted(&["was freed again;", "were freed again;"]);
-        allocations + frees + unknown + again + self.lost()
+        allocations + frees + self.frees_apart() + self.lost()
+    }
+
+    /// Frees that it does not count among those of the summary: what they free is among what was lost.
+    pub(crate) fn frees_apart(&self) -> u64 {
+        self.noted(&["freed whose allocations the trace does not show"])
+            + self.noted(&["was freed again;", "were freed again;"])
     }
 
     /// Lines that speak of faults of the program or of the trace.
