@@ -92,6 +92,13 @@ pub fn short_alloc(head: AllocHead, address: Address, size: u64) -> Option<[Shor
     ])
 }
 
+/// The family of the allocation that follows; `None` of one that has an alignment.
+#[inline(always)]
+pub fn short_family(family: Family) -> Option<Short> {
+    let bytes = u64::from(op::FAMILY | family as u8);
+    (!family.has_alignment()).then_some(Short { bytes, len: 1 })
+}
+
 /// Bytes of a node of an ALLOC.
 #[inline(always)]
 fn node_len(node: u32) -> u32 {
@@ -295,6 +302,13 @@ mod tests {
                 prop_assert_eq!(bytes_of(&pieces), alloc(node, address(), size).bytes().to_vec());
             } else {
                 prop_assert!(address().code == WHOLE || size > 0xffff);
+            }
+            for family in (0..16).filter_map(Family::of) {
+                let pieces = short_family(family);
+                prop_assert_eq!(pieces.is_some(), !family.has_alignment());
+                if let Some(piece) = pieces {
+                    prop_assert_eq!(bytes_of(&[piece]), super::family(family, 0).bytes().to_vec());
+                }
             }
             let tail = FreeTail::of(node);
             prop_assert_eq!(tail.is_some(), node < 0x20_0000);

@@ -56,16 +56,35 @@ impl Stream {
         size: usize,
         ptr: usize,
     ) {
-        self.store_event(EVENT + DEFINITION, |stream| {
-            if size > SMALL {
-                stream.stamp_now();
-            }
-            stream.order(ptr);
-            let address = Address::behind(&mut stream.previous, ptr as u64);
-            let family = encode::family(family, alignment as u64);
-            let alloc = encode::alloc(node, address, size as u64);
-            stream.append_parts(&[family.bytes(), alloc.bytes()]);
-        });
+        if !self.begin_record(EVENT + DEFINITION) {
+            return lose();
+        }
+        if size > SMALL {
+            self.stamp_now();
+        }
+        self.order(ptr);
+        let address = Address::behind(&mut self.previous, ptr as u64);
+        let alloc = encode::short_alloc(AllocHead::of(node), address, size as u64);
+        match (encode::short_family(family), alloc) {
+            (Some(family), Some([a, b, c])) => self.append([family, a, b, c]),
+            _ => self.append_long_alloc_by(family, alignment, node, address, size),
+        }
+        self.end_record();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_long_alloc_by(
+        &mut self,
+        family: Family,
+        alignment: usize,
+        node: u32,
+        address: Address,
+        size: usize,
+    ) {
+        let family = encode::family(family, alignment as u64);
+        let alloc = encode::alloc(node, address, size as u64);
+        self.append_parts(&[family.bytes(), alloc.bytes()]);
     }
 
     /// Whether a short record about `ptr` has room and needs no stamp, so that storing it takes no
