@@ -77,3 +77,9 @@ fn changing_stacks_take_few_instructions() {
     let title = "changing_stacks_take_few_instructions";
     check(title, "tree.c", &["-d", "8", "-l", "20000"], "compact", 475.0);
 }
+
+#[test]
+fn changes_that_come_again_take_few_instructions() {
+    let title = "changes_that_come_again_take_few_instructions";
+    check(title, "stl.cpp", &[], "compact", 285.0);
+}

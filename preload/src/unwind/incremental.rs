@@ -11,6 +11,8 @@
 //! interpreted, all frames of a stack that ended too early, and those of a stack whose bounds are
 //! not known (which may vanish before its words are read again).
 
+mod changes; // of the stack that were met before
+
 use core::ops::ControlFlow;
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -21,6 +23,8 @@ use super::search::{NewFrame, Search};
 use super::step::{Caller, Registers, Room};
 use super::walk::{End, Frame, walk_in};
 use super::words::{MAX_WORDS, Words};
+use changes::Changes;
+pub(crate) use changes::Key;
 
 /// Frames that are kept. Deeper stacks are left to [`LastStack::walk`].
 pub(crate) const MAX_FRAMES: usize = 4096;
@@ -102,12 +106,19 @@ pub(crate) struct LastStack {
     pub(super) frames: [StackFrame; MAX_FRAMES + 1],
     /// Innermost first; used by `update` only.
     pub(super) new: [NewFrame; MAX_FRAMES],
+    changes: Changes,
     pub(super) room: Room,
 }
 
 impl LastStack {
-    /// Forgets the stack, for another thread.
+    /// Forgets the stack and what its frames are known by: for another thread, or another trace.
     pub(crate) fn clear(&mut self) {
+        self.hold_none();
+        self.changes.forget();
+    }
+
+    #[inline(always)]
+    fn hold_none(&mut self) {
         self.len = 0;
         self.top.rsp = 0;
     }
@@ -157,22 +168,30 @@ impl LastStack {
 
     /// Brings the frames up to date with the stack of the hook's caller and names those that are
     /// new. Returns the node of the innermost one; `None`: there is no room for so many, and none is
-    /// held. `stack` is that of the thread, or [`Stack::NEW`] at first.
+    /// held. `key` is what [`LastStack::recall`] has found; `stack` is that of the thread, or
+    /// [`Stack::NEW`] at first.
     #[inline(always)]
     pub(crate) fn update(
         &mut self,
         start: &Registers,
+        key: Key,
         stack: &mut Stack,
         names: &mut impl Names,
     ) -> Option<u32> {
         let rules = Rules::current();
         let last = self.len;
         // A signal handler that ends this update by a jump leaves an empty stack behind.
-        self.clear();
+        self.hold_none();
         compiler_fence(Ordering::SeqCst);
         if stack.holds(start.rsp) && stack.high() == self.high && rules.are_of(self.epoch) {
             match Search::run(self, last, start, rules) {
-                Ok((kept, found)) => self.append_plain(kept, found, names),
+                Ok((kept, found)) => {
+                    let node = self.append_plain(kept, found, names);
+                    if self.changes.is_met_often(key) {
+                        self.learn(key, kept, found);
+                    }
+                    node
+                }
                 Err(search) => self.go_on(search?, start, stack, rules, names),
             }
         } else {
@@ -194,6 +213,7 @@ impl LastStack {
         // Where they are not known now, nothing can be taken over the next time.
         self.high = if stack.holds(start.rsp) { stack.high() } else { 0 };
         self.epoch = rules.epoch().unwrap_or(u64::MAX);
+        self.changes.forget();
         *self.frames.first_mut()? = SENTINEL;
         self.go_on(Search::new(start, 0), start, stack, rules, names)
     }

@@ -33,7 +33,7 @@ pub(crate) use bounds::Stack;
 pub(crate) use cache::{begin_unload, end_unload};
 #[cfg(test)]
 use incremental::MAX_FRAMES;
-pub(crate) use incremental::{LastStack, Names};
+pub(crate) use incremental::{Key, LastStack, Names};
 pub(crate) use step::{Caller, Registers};
 pub(crate) use walk::End;
 #[cfg(test)]

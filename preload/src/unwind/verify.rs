@@ -21,6 +21,8 @@ static STACKS: AtomicU64 = AtomicU64::new(0);
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 /// Stacks that were those of the last event.
 static UNCHANGED: AtomicU64 = AtomicU64::new(0);
+/// Stacks that had changed as before.
+static RECALLED: AtomicU64 = AtomicU64::new(0);
 /// Stacks that were walked without rules.
 static SLOW: AtomicU64 = AtomicU64::new(0);
 /// Stacks too deep to be held.
@@ -31,15 +33,17 @@ fn count(counter: &AtomicU64, by: u64) -> u64 {
     counter.fetch_add(by, Ordering::Relaxed)
 }
 
-/// Compares `last` with the stack of the hook's caller. `node` is what was found for it;
-/// `is_unchanged`: by comparing words alone.
-pub(crate) fn verify(
-    last: &LastStack,
-    start: &Registers,
-    stack: &Stack,
-    node: u32,
-    is_unchanged: bool,
-) {
+/// How a stack was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Way {
+    Walked = 0,
+    Unchanged = 1,
+    Recalled = 2,
+}
+
+/// Compares `last` with the stack of the hook's caller. `node` is what was found for it in this `way`.
+pub(crate) fn verify(last: &LastStack, start: &Registers, stack: &Stack, node: u32, way: Way) {
     let Some(top) = last.frames().last() else {
         count(&DEEP, 1);
         return;
@@ -58,7 +62,8 @@ pub(crate) fn verify(
     are_equal &= ours.next().is_none();
     let number = count(&STACKS, 1);
     count(&FRAMES, last.frames().len() as u64);
-    count(&UNCHANGED, is_unchanged.into());
+    count(&UNCHANGED, u64::from(way == Way::Unchanged));
+    count(&RECALLED, u64::from(way == Way::Recalled));
     if are_equal && end == End::Root && number.is_multiple_of(SLOWLY) {
         are_equal = is_that_of_a_slow_walk(last, start);
         count(&SLOW, 1);
@@ -68,7 +73,7 @@ pub(crate) fn verify(
         line.push(b"# different");
         let len = last.frames().len() as u64;
         let numbers = [start.return_address, first_difference, len, outermost];
-        for number in numbers.into_iter().chain([is_unchanged.into()]) {
+        for number in numbers.into_iter().chain([way as u64]) {
             line.push(b" 0x");
             line.push_hex(number, 1);
         }
@@ -99,12 +104,12 @@ fn is_that_of_a_slow_walk(last: &LastStack, start: &Registers) -> bool {
     room.full.frame().0 == 0
 }
 
-/// Writes what was compared into the log: stacks, frames, unchanged stacks, walks without rules,
-/// stacks too deep, differences.
+/// Writes what was compared into the log: stacks, frames, unchanged stacks, recalled ones, walks
+/// without rules, stacks too deep, differences.
 pub(crate) fn report() {
     let mut line = Text::<256>::EMPTY;
     line.push(b"# verified");
-    for counter in [&STACKS, &FRAMES, &UNCHANGED, &SLOW, &DEEP, &DIFFERENT] {
+    for counter in [&STACKS, &FRAMES, &UNCHANGED, &RECALLED, &SLOW, &DEEP, &DIFFERENT] {
         line.push(b" ");
         line.push_decimal(counter.load(Ordering::Relaxed));
     }

@@ -59,6 +59,30 @@ impl Words {
         }
     }
 
+    /// A word that has been set.
+    pub(super) fn get(&self, index: usize) -> Option<(u64, u64)> {
+        Some((*self.addresses.get(index)?, *self.values.get(index)?))
+    }
+
+    /// As [`Words::set`], of the first `N` of several words.
+    ///
+    /// # Safety
+    /// `index + N` is at most `MAX_WORDS`, and `N` at most `M`.
+    #[inline(always)]
+    pub(super) unsafe fn set_some<const N: usize, const M: usize>(
+        &mut self,
+        index: usize,
+        addresses: &[u64; M],
+        values: &[u64; M],
+    ) {
+        // SAFETY: the caller's promise; theirs is other memory than ours.
+        unsafe {
+            let ours = (self.addresses.as_mut_ptr(), self.values.as_mut_ptr());
+            ours.0.add(index).copy_from_nonoverlapping(addresses.as_ptr(), N);
+            ours.1.add(index).copy_from_nonoverlapping(values.as_ptr(), N);
+        }
+    }
+
     /// Whether the first `len` words are what they were. Calls nothing.
     ///
     /// # Safety

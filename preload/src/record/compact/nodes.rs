@@ -31,6 +31,12 @@ impl Nodes {
         found
     }
 
+    /// The node is known, and as good as found.
+    #[inline(always)]
+    pub(super) fn find_last(&mut self, number: u32) {
+        self.last = number;
+    }
+
     #[inline(never)]
     fn get_elsewhere(&mut self, stream: &mut Stream, parent: u32, address: u64) -> u32 {
         match self.trie.find(parent, address) {

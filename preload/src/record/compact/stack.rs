@@ -8,7 +8,9 @@ use mtr_format::compact::op::{FRAMES_CUT, WALK_ENDED};
 use super::nodes::Nodes;
 use super::stream::Stream;
 use super::thread::State;
-use crate::unwind::{Caller, End, Names, Registers};
+#[cfg(feature = "verify-stacks")]
+use crate::unwind::verify::Way;
+use crate::unwind::{Caller, End, Key, Names, Registers};
 use crate::{config, dlclose};
 
 /// What the outermost frame of a stack has as parent.
@@ -20,14 +22,12 @@ pub(super) fn node(state: &mut State, caller: &Registers) -> u32 {
     if config::get().caller_only {
         return node_of_caller(state, caller.return_address);
     }
-    let last = state.last.unchanged(caller.caller());
-    let node = match last {
-        Some(node) => node,
-        None => node_of_new_stack(state, caller),
-    };
-    #[cfg(feature = "verify-stacks")]
-    crate::unwind::verify::verify(&state.last, caller, &state.bounds, node, last.is_some());
-    node
+    if let Some(node) = state.last.unchanged(caller.caller()) {
+        #[cfg(feature = "verify-stacks")]
+        verify(state, caller, node, Way::Unchanged);
+        return node;
+    }
+    node_of_changed_stack(state, caller)
 }
 
 /// As [`node`], where [`head_usually`] has found none.
@@ -36,14 +36,39 @@ pub(super) fn new_node(state: &mut State, caller: &Registers) -> u32 {
     if config::get().caller_only {
         return node_of_caller(state, caller.return_address);
     }
-    node_of_new_stack(state, caller)
+    node_of_changed_stack(state, caller)
 }
 
 /// As [`node`], of a stack that is not the last one.
+#[inline(always)]
+fn node_of_changed_stack(state: &mut State, caller: &Registers) -> u32 {
+    match state.last.recall(caller.caller()) {
+        Ok(node) => {
+            state.head = AllocHead::of(node);
+            state.nodes.find_last(node);
+            #[cfg(feature = "verify-stacks")]
+            verify(state, caller, node, Way::Recalled);
+            node
+        }
+        Err(key) => {
+            let node = node_of_new_stack(state, caller, key);
+            #[cfg(feature = "verify-stacks")]
+            verify(state, caller, node, Way::Walked);
+            node
+        }
+    }
+}
+
+#[cfg(feature = "verify-stacks")]
+fn verify(state: &State, caller: &Registers, node: u32, way: Way) {
+    crate::unwind::verify::verify(&state.last, caller, &state.bounds, node, way);
+}
+
+/// As [`node`], of a stack that has changed in a new way.
 #[inline(never)]
-fn node_of_new_stack(state: &mut State, caller: &Registers) -> u32 {
+fn node_of_new_stack(state: &mut State, caller: &Registers, key: Key) -> u32 {
     let mut names = Trie { nodes: &mut state.nodes, stream: &mut state.stream };
-    match state.last.update(caller, &mut state.bounds, &mut names) {
+    match state.last.update(caller, key, &mut state.bounds, &mut names) {
         Some(node) => {
             state.head = AllocHead::of(node);
             node

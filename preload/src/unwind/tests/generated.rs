@@ -30,7 +30,7 @@ extern "C" fn see(registers: *const Registers) -> usize {
     for _ in 0..2 {
         // SAFETY: zeroed memory of this function.
         let last = unsafe { &mut *memory };
-        let node = node_of(last, registers, &mut stack, &mut names).unwrap();
+        let (node, _) = node_of(last, registers, &mut stack, &mut names).unwrap();
         assert!(names.addresses(node).eq(pcs.iter().copied()));
         assert_eq!(names.end(node), end);
     }

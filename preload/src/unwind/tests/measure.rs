@@ -52,7 +52,7 @@ extern "C" fn measured_body(_: usize, registers: *const Registers) -> usize {
         Way::Incremental => {
             // SAFETY: memory for this thread alone, see `measure`.
             let (last, names) = unsafe { (&mut *LAST.get(), &mut *NAMES.get()) };
-            let node = node_of(last, registers, &mut stack, names).unwrap();
+            let (node, _) = node_of(last, registers, &mut stack, names).unwrap();
             STACK.set(stack);
             return black_box(node) as usize;
         }

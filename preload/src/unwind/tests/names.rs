@@ -12,23 +12,48 @@ pub(super) struct Chains {
     /// Outer node and address; of what is outside of a stack: 0, and how it ends.
     nodes: *mut (u32, u64),
     len: usize,
+    /// Nodes by their hash, or in one of the next places. 0: none.
+    index: *mut u32,
 }
+
+const PLACES: usize = 2 * MAX_NODES;
 
 impl Chains {
     pub(super) fn new() -> Chains {
         let nodes = map_anonymous(MAX_NODES * size_of::<(u32, u64)>()).unwrap().cast();
-        Chains { nodes, len: 1 }
+        let index = map_anonymous(PLACES * size_of::<u32>()).unwrap().cast();
+        Chains { nodes, len: 1, index }
     }
 
-    /// How many names were given.
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// Forgets all names.
+    fn clear(&mut self) {
+        self.len = 1;
+        // SAFETY: the mapping of `new`.
+        unsafe { self.index.write_bytes(0, PLACES) };
     }
 
     fn get(&self, node: u32) -> (u32, u64) {
         assert!((node as usize) < self.len);
         // SAFETY: below the length.
         unsafe { *self.nodes.add(node as usize) }
+    }
+
+    /// The node with this outer one and this address: the same chain has the same name, as in a trie.
+    fn name(&mut self, outer: u32, address: u64) -> u32 {
+        let hash = (address ^ u64::from(outer) << 34).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for place in (hash >> 41) as usize.. {
+            // SAFETY: a place of the index. There are fewer nodes than places.
+            let place = unsafe { &mut *self.index.add(place % PLACES) };
+            match *place {
+                0 => {
+                    *place = self.push(outer, address);
+                    return *place;
+                }
+                node if self.get(node) == (outer, address) => return node,
+                _ => {}
+            }
+        }
+        unreachable!()
     }
 
     fn push(&mut self, outer: u32, address: u64) -> u32 {
@@ -70,12 +95,20 @@ const ENDS: [End; 5] = [
 impl Names for Chains {
     fn outside(&mut self, end: End) -> u32 {
         let end = ENDS.iter().position(|known| *known == end).unwrap();
-        self.push(0, end as u64)
+        self.name(0, end as u64)
     }
 
     fn frame(&mut self, outer: u32, address: u64) -> u32 {
-        self.push(outer, address)
+        self.name(outer, address)
     }
+}
+
+/// How [`node_of`] has found a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Unchanged,
+    Recalled,
+    Walked,
 }
 
 /// The node of the stack of the hook's caller, as record/compact/stack.rs finds it.
@@ -84,13 +117,16 @@ pub(super) fn node_of(
     start: &Registers,
     stack: &mut Stack,
     names: &mut Chains,
-) -> Option<u32> {
+) -> Option<(u32, Way)> {
     if names.len + crate::unwind::MAX_FRAMES + 1 >= MAX_NODES {
-        names.len = 1;
+        names.clear();
         last.clear();
     }
-    match last.unchanged(start.caller()) {
-        Some(node) => Some(node),
-        None => last.update(start, stack, names),
+    if let Some(node) = last.unchanged(start.caller()) {
+        return Some((node, Way::Unchanged));
+    }
+    match last.recall(start.caller()) {
+        Ok(node) => Some((node, Way::Recalled)),
+        Err(key) => Some((last.update(start, key, stack, names)?, Way::Walked)),
     }
 }

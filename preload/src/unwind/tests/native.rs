@@ -80,16 +80,16 @@ impl Drop for Library {
     }
 }
 
-/// Stacks and frames that were compared, and frames that were kept from the last stack.
+/// Stacks and frames that were compared, and stacks that were recalled.
 fn compared() -> [usize; 3] {
-    [&oracle::STACKS, &oracle::FRAMES, &oracle::KEPT].map(|count| count.load(Ordering::Relaxed))
+    [&oracle::STACKS, &oracle::FRAMES, &oracle::RECALLED].map(|count| count.load(Ordering::Relaxed))
 }
 
 /// Prints what was compared since `before`; returns the number of stacks.
 fn print(what: &str, before: [usize; 3]) -> usize {
-    let [stacks, frames, kept] = compared();
-    let [stacks, frames, kept] = [stacks - before[0], frames - before[1], kept - before[2]];
-    println!("{what}: {stacks} stacks equal, {frames} frames, of which {kept} kept");
+    let [stacks, frames, recalled] = compared();
+    let [stacks, frames, recalled] = [stacks - before[0], frames - before[1], recalled - before[2]];
+    println!("{what}: {stacks} stacks equal, {recalled} of them recalled, {frames} frames");
     stacks
 }
 

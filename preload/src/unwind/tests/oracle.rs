@@ -13,7 +13,7 @@ use crate::unwind::memory::Memory;
 use crate::unwind::step::{Outcome, Registers, Room, Scope};
 use crate::unwind::{End, LastStack, Stack, walk};
 
-use super::names::{Chains, node_of};
+use super::names::{Chains, Way, node_of};
 
 unsafe extern "C" {
     fn _Unwind_Backtrace(
@@ -68,8 +68,8 @@ pub(super) fn of_libgcc(frames: &mut Frames) {
 pub(super) static STACKS: AtomicUsize = AtomicUsize::new(0);
 pub(super) static FRAMES: AtomicUsize = AtomicUsize::new(0);
 
-/// Frames that were kept from the last event of their thread.
-pub(super) static KEPT: AtomicUsize = AtomicUsize::new(0);
+/// Stacks that had changed as before, and were found without a walk.
+pub(super) static RECALLED: AtomicUsize = AtomicUsize::new(0);
 
 struct Buffers {
     ours: Frames,
@@ -188,12 +188,10 @@ fn compare_incremental(start: &Registers, stack: &Stack, end: End) {
         let kept = &mut *LAST.get();
         (&mut kept.last, &mut kept.stack, kept.names.assume_init_mut())
     };
-    let names_before = names.len();
-    let node = node_of(last, start, mine, names).expect("a stack that is not too deep");
-    let (mut frames, mut is_equal) = (0, names.end(node) == end);
+    let (node, way) = node_of(last, start, mine, names).expect("a stack that is not too deep");
+    let mut is_equal = names.end(node) == end;
     let mut addresses = names.addresses(node);
     walk(start, stack, |frame| {
-        frames += 1;
         is_equal &= addresses.next() == Some(frame.return_address());
         ControlFlow::Continue(())
     });
@@ -201,7 +199,7 @@ fn compare_incremental(start: &Registers, stack: &Stack, end: End) {
     if !is_equal {
         report_incremental(start, stack, names.addresses(node), end);
     }
-    KEPT.fetch_add((frames + names_before).saturating_sub(names.len()), Ordering::Relaxed);
+    RECALLED.fetch_add((way == Way::Recalled).into(), Ordering::Relaxed);
     IS_BUSY.set(false);
 }
 
