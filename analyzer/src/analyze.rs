@@ -14,6 +14,7 @@ use places::Places;
 mod faults; // which faults are certain
 mod inherited; // what a child of fork has from its parent
 mod mismatches; // blocks freed by the wrong function
+pub mod missing; // what a trace lacks
 mod notes; // what the reader of the report has to know
 mod places; // what became of call sites and call stacks
 mod sites; // call stacks -> allocation sites
@@ -116,7 +117,7 @@ fn profile(
         stacks: places.stacks,
         faults: verdict.faults,
         notes,
-        incomplete: damage.cut || damage.hides_records(),
+        incomplete: damage.is_some(),
         parts: Vec::new(),
     }
 }

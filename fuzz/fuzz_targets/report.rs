@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use mtr_analyzer::cli::mtrace_log;
+use mtr_analyzer::cli::mtrace_log::{self, Caller};
 use mtr_analyzer::cli::report::{Files, report_all, report_merged};
 use mtr_analyzer::output::text;
 
@@ -22,5 +22,5 @@ fuzz_target!(|bytes: &[u8]| {
     report_all(&files, &options, &mut out, |_| {}).unwrap();
     options.group_by = text::GroupBy::Stack;
     report_merged(&files, &options, &mut out, |_| {}).unwrap();
-    let _ = mtrace_log::convert(&TRACE, &mut out);
+    let _ = mtrace_log::convert(&TRACE, Caller::User, &mut out);
 });

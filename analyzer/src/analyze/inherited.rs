@@ -43,7 +43,7 @@ fn of(trace: &Path, head: &Head, depth: u32) -> Option<Inherited> {
         replay.inherit(inherited.blocks);
     }
     let read = crate::read::read_before(&path, position, |event| replay.event(event)).ok()?;
-    let is_whole = !read.damage.hides_records() && !read.damage.cut;
+    let is_whole = !read.damage.is_some();
     let is_known = is_whole && read.header.start_by_mtrace == Some(false);
     is_known.then(|| Inherited { blocks: replay.into_live(), is_certain })
 }

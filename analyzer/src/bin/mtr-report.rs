@@ -2,14 +2,17 @@
 
 use std::cell::Cell;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use mtr_analyzer::analyze::missing;
+use mtr_analyzer::cli::mtrace;
+use mtr_analyzer::cli::mtrace_log::{self, Caller};
 use mtr_analyzer::cli::report::{Files, ReportOptions, report_all, report_merged};
-use mtr_analyzer::cli::{mtrace, mtrace_log};
 use mtr_analyzer::launch::file_size;
+use mtr_analyzer::read::Log;
 
 /// Report what a traced program allocated, still held at its end and freed wrongly.
 ///
@@ -28,6 +31,9 @@ struct Arguments {
     /// log that this script reads
     #[arg(long, value_enum, default_value_t = Format::Text, env = "MTR_FORMAT")]
     format: Format,
+    /// Call that `mtrace` and `mtrace-log` name of each stack of a compact trace
+    #[arg(long, value_enum, default_value_t = Caller::Direct, env = "MTR_CALLER")]
+    caller: Caller,
     /// Report all traces as one: the processes of a run together, each event once
     #[arg(long, env = "MTR_MERGE")]
     merge: bool,
@@ -77,19 +83,29 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.format != Format::Text && !failed.get() {
-        let mut left = false;
+        let (mut left, mut incomplete) = (false, false);
         for (trace, _) in &files.traces {
             let done = match arguments.format {
-                Format::MtraceLog => mtrace_log::convert(trace, &mut out).map(|()| false),
-                _ => mtrace::run(&files.programs, trace, &mut out),
+                Format::MtraceLog => mtrace_log::convert(trace, arguments.caller, &mut out),
+                _ => mtrace::run(&files.programs, trace, arguments.caller, &mut out).map(|ran| {
+                    left |= ran.left;
+                    ran.log
+                }),
             };
             match done {
-                Ok(some) => left |= some,
+                Ok(log) => {
+                    incomplete |= log.damage.is_some();
+                    say_missing(trace, &log);
+                }
                 Err(mtrace::Stop::Log(error)) => fail(&error),
                 Err(mtrace::Stop::Out(error)) => return Err(error).context("cannot write"),
             }
         }
-        return Ok(if failed.get() { FAILED } else { left.into() });
+        return Ok(match left {
+            _ if failed.get() => FAILED,
+            _ if arguments.strict && incomplete => INCOMPLETE,
+            left => left.into(),
+        });
     }
     let options = arguments.report.text(io::stdout());
     let found = match arguments.merge {
@@ -103,6 +119,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Some(status) if found.findings => status,
         _ => 0,
     })
+}
+
+/// Says what is missing from a trace of ours, as the report does in its notes. What glibc's script makes
+/// of a log of glibc's is its own affair.
+fn say_missing(trace: &Path, log: &Log) {
+    if log.header.version.is_some() {
+        for note in missing::of(log) {
+            complain(&format!("{}: {note}", trace.display()));
+        }
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -9,10 +9,11 @@ use hashbrown::HashMap;
 use mtr_format::text::decode::Place;
 use mtr_format::text::escape::unescape;
 
-use super::mtrace_log;
+use super::mtrace_log::{self, Caller};
 use crate::error::Error;
 use crate::output::mtrace::{Locations, Script};
-use crate::read::lines::{self, CHUNK};
+use crate::read::lines::CHUNK;
+use crate::read::mtrace_text::read_lines;
 use crate::read::{self, Opened};
 use crate::symbolize::{self, Options};
 
@@ -31,10 +32,23 @@ impl From<Error> for Stop {
     }
 }
 
-/// Prints what the script prints of `log`, and says whether blocks were left, which is when the
-/// script exits 1. With a program, places are symbolized; what cannot be is printed as the script
+/// What came of a run of the script.
+#[derive(Debug)]
+pub struct Ran {
+    /// Blocks were left, which is when the script exits 1.
+    pub left: bool,
+    /// The trace, and what is missing from it.
+    pub log: read::Log,
+}
+
+/// Prints what the script prints of `log`. With a program, places are symbolized; what cannot be is printed as the script
 /// does without one.
-pub fn run(programs: &[PathBuf], log: &Path, out: &mut impl Write) -> Result<bool, Stop> {
+pub fn run(
+    programs: &[PathBuf],
+    log: &Path,
+    caller: Caller,
+    out: &mut impl Write,
+) -> Result<Ran, Stop> {
     let (known, escaped) = match programs {
         [] => (HashMap::new(), false),
         programs => resolved(programs, log).map_err(Stop::Log)?,
@@ -46,15 +60,15 @@ pub fn run(programs: &[PathBuf], log: &Path, out: &mut impl Write) -> Result<boo
     };
     let mut script = Script::new();
     let trace = Opened::open(log).map_err(Stop::Log)?;
-    if trace.chunks().is_some() {
+    let log = if trace.chunks().is_some() {
         let each = |line: &[u8]| script.line(line, out, &mut place);
-        mtrace_log::convert(log, &mut EachLine { line: Vec::new(), each })?;
+        mtrace_log::convert(log, caller, &mut EachLine { line: Vec::new(), each })?
     } else {
-        read_log(trace, log, |line| script.line(line, out, &mut place))?;
-    }
+        read_log(trace, log, |line| script.line(line, out, &mut place))?
+    };
     let left = script.finish(out, &mut place).map_err(Stop::Out)?;
     out.flush().map_err(Stop::Out)?;
-    Ok(left)
+    Ok(Ran { left, log })
 }
 
 /// Hands every line of a log to `each`.
@@ -62,16 +76,12 @@ fn read_log(
     mut log: Opened,
     path: &Path,
     mut each: impl FnMut(&[u8]) -> io::Result<()>,
-) -> Result<(), Stop> {
-    // Errors of both sides are io::Error; a failing log has its own.
-    let mut written = Ok(());
-    let read = lines::split(log.input(), CHUNK, |raw| {
-        written = each(raw.bytes);
-        if written.is_err() { Err(io::Error::other("the output failed")) } else { Ok(()) }
-    });
-    written.map_err(Stop::Out)?;
-    read.map_err(|source| Stop::Log(Error::Read { path: path.into(), position: 0, source }))?;
-    Ok(())
+) -> Result<read::Log, Stop> {
+    let holes = log.holes();
+    let mut read =
+        read_lines(log.input(), path, CHUNK, holes, |taken| each(taken.bytes).map_err(Stop::Out))?;
+    log.complete(&mut read);
+    Ok(read)
 }
 
 /// An output that hands every line to `each`, without its newline.

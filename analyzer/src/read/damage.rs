@@ -1,5 +1,8 @@
 //! What is wrong with a trace: what of it cannot be read, or was never written.
 
+use mtr_format::text::escape::unescape;
+use mtr_format::text::meta::{Meta, Source};
+
 /// A line that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
@@ -16,14 +19,18 @@ pub struct BadLine {
 /// What is wrong with a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Lines that are none of the grammar, or words that mean nothing.
+    /// Lines that are none of the grammar.
     pub malformed: u64,
     /// The first of these lines.
     pub first_malformed: Option<BadLine>,
-    /// Lines or records of which a part was never stored.
+    /// Records and lines of a compact trace that mean nothing.
+    pub meaningless: u64,
+    /// Lines of which a part was never stored.
     pub torn: u64,
-    /// The last line was cut and is not counted; or a compact trace ends inside of a chunk.
+    /// The last line was cut and is not counted.
     pub cut: bool,
+    /// A compact trace ends inside of a chunk.
+    pub chunk_cut: bool,
     /// Bytes that a compact trace has, and how many it had when it was whole, if those are more.
     pub short: Option<(u64, u64)>,
     /// A compact trace is not whole without its tail, which is not there.
@@ -55,9 +62,14 @@ pub struct Damage {
 }
 
 impl Damage {
+    /// Whether something is missing.
+    pub fn is_some(&self) -> bool {
+        self.cut || self.chunk_cut || self.hides_records()
+    }
+
     /// Whether there were records that nobody can see.
     pub fn hides_records(&self) -> bool {
-        let counts = [self.malformed, self.torn, self.lost, self.unsaved];
+        let counts = [self.malformed, self.meaningless, self.torn, self.lost, self.unsaved];
         counts.iter().any(|count| *count > 0)
             || self.has_gaps()
             || self.tail_missing
@@ -76,6 +88,52 @@ impl Damage {
         self.has_gaps()
             || self.tail_missing
             || self.unsaved > 0
-            || self.lost.saturating_add(self.malformed) >= records
+            || self.lost.saturating_add(self.malformed).saturating_add(self.meaningless) >= records
+    }
+
+    /// Takes in what a `#` line says is missing; a hole is where the line stands.
+    pub fn state(&mut self, meta: Meta<'_>, place: (u64, u64)) {
+        match meta {
+            Meta::Lost { records, errno, since } => {
+                self.lost = records;
+                self.lost_errno = errno as i32;
+                self.lost_since = since.filter(|_| records > 0);
+            }
+            Meta::Unsaved { streams } => self.unsaved = self.unsaved.max(streams),
+            // It has been written out.
+            Meta::Exit if self.unsaved == u64::MAX => self.unsaved = 0,
+            Meta::Source(source) => self.state_source(source, place),
+            _ => {}
+        }
+    }
+
+    fn state_source(&mut self, source: Source<'_>, place: (u64, u64)) {
+        match source {
+            Source::Missing { chunks, since } => {
+                (self.missing, self.missing_since) = (chunks, since);
+            }
+            Source::Damaged { chunks, bytes } => {
+                (self.damaged, self.damaged_bytes) = (chunks, bytes);
+            }
+            Source::Meaningless(records) => self.meaningless = records,
+            Source::Hole(bytes) => self.add_hole(bytes, place),
+            Source::Torn(lines) => self.torn = lines,
+            Source::CutLine => self.cut = true,
+            Source::CutChunk => self.chunk_cut = true,
+            Source::Cut { there, whole } => self.short = Some((there, whole)),
+            Source::TailMissing => self.tail_missing = true,
+            Source::TailUnused(reason) => {
+                let reason: Vec<u8> = unescape(reason).collect();
+                self.tail_ignored = Some(String::from_utf8_lossy(&reason).into_owned());
+            }
+            Source::Streams(_) | Source::Running => {}
+        }
+    }
+
+    /// A stretch of so many bytes is missing at this line and position.
+    pub(super) fn add_hole(&mut self, bytes: u64, place: (u64, u64)) {
+        self.holes += 1;
+        self.hole_bytes = self.hole_bytes.saturating_add(bytes);
+        self.first_hole.get_or_insert(place);
     }
 }

@@ -35,6 +35,8 @@ pub struct RawLine<'a> {
     pub bytes: &'a [u8],
     /// Counted from 1.
     pub number: u64,
+    /// Position of its beginning, if nothing is missing of it.
+    pub at: u64,
     /// What is missing of it.
     pub gap: Gap,
     /// A newline ended it; only the last line may lack one.
@@ -93,7 +95,7 @@ pub fn split<E: From<io::Error>>(
             let (at, line) = (front + begin as u64, &buffer[begin..pending + newline]);
             begin = pending + newline + 1;
             number += 1;
-            let mut raw = RawLine { bytes: line, number, gap: Gap::default(), complete: true };
+            let mut raw = RawLine { bytes: line, number, at, gap: Gap::default(), complete: true };
             if holed {
                 raw.bytes = gap.strip(line, at);
                 raw.gap = mem::take(&mut gap);
@@ -114,7 +116,8 @@ pub fn split<E: From<io::Error>>(
     }
     if pending > 0 || gap.torn {
         number += 1;
-        each(RawLine { bytes: &buffer[..pending], number, gap, complete: false })?;
+        let at = position - pending as u64;
+        each(RawLine { bytes: &buffer[..pending], number, at, gap, complete: false })?;
     }
     Ok(number)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use mtr_format::text::decode::{Line, Op};
 use mtr_format::text::meta::Meta;
 
-use super::damage::BadLine;
+use super::damage::{BadLine, Damage};
 use super::intern::Interner;
 use super::lines::{self, Gap, Holed, RawLine};
 use super::trace::{By, Event, Holes, Log, OpenCall};
@@ -19,6 +19,21 @@ const NEWEST: u64 = 1;
 /// cut off by somebody, or could not be written.
 const HOLE: u64 = 4096;
 
+/// A line of a log that has been taken in.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken<'a> {
+    /// What is there of it.
+    pub bytes: &'a [u8],
+    /// It is a line, and not what is left of one.
+    pub is_line: bool,
+    /// Something was missing in front of it or of it.
+    pub has_gap: bool,
+    /// What happened.
+    pub event: Option<Event>,
+    /// What is missing so far.
+    pub damage: &'a Damage,
+}
+
 /// Reads a log from `input`; `path` is for messages.
 pub fn read_from(
     input: impl Holed,
@@ -27,13 +42,30 @@ pub fn read_from(
     holes: Holes,
     mut each: impl FnMut(Event),
 ) -> Result<Log, Error> {
-    enum Stop {
+    read_lines(input, path, chunk, holes, |taken| {
+        if let Some(event) = taken.event {
+            each(event);
+        }
+        Ok::<(), Error>(())
+    })
+}
+
+/// As [`read_from`], line by line. Stops at the first error of `each`.
+pub fn read_lines<E: From<Error>>(
+    input: impl Holed,
+    path: &Path,
+    chunk: usize,
+    holes: Holes,
+    mut each: impl FnMut(Taken<'_>) -> Result<(), E>,
+) -> Result<Log, E> {
+    enum Stop<E> {
         AtHole { line: u64 },
         Io(std::io::Error),
         NewerVersion { line: u64, found: u64 },
+        Other(E),
     }
-    impl From<std::io::Error> for Stop {
-        fn from(error: std::io::Error) -> Stop {
+    impl<E> From<std::io::Error> for Stop<E> {
+        fn from(error: std::io::Error) -> Stop<E> {
             Stop::Io(error)
         }
     }
@@ -41,7 +73,7 @@ pub fn read_from(
     let mut log = Log::default();
     let mut interner = Interner::default();
     let lines = lines::split(input, chunk, |raw| {
-        let RawLine { bytes, number, gap, complete } = raw;
+        let RawLine { bytes, number, at, gap, complete } = raw;
         let is_hole = gap.bytes >= HOLE;
         if let Holes::AreTheEnd { from } = holes {
             let is_loss = is_hole && gap.at + gap.bytes <= from;
@@ -53,15 +85,15 @@ pub fn read_from(
             }
         }
         if is_hole {
-            log.damage.holes += 1;
-            log.damage.hole_bytes += gap.bytes;
-            log.damage.first_hole.get_or_insert((number, gap.at));
+            log.damage.add_hole(gap.bytes, (number, gap.at));
         }
+        let mut is_line = true;
         let parsed = match gap {
             // Nobody knows how much of it is missing.
             _ if !complete => {
                 log.damage.cut = true;
-                return Ok(());
+                is_line = false;
+                Line::Blank
             }
             Gap { seen: false, .. } => Line::parse(bytes),
             Gap { torn, .. } => {
@@ -72,15 +104,17 @@ pub fn read_from(
                 // A rest that is no line by itself is what a gap left of one.
                 let rest = matches!(parsed, Line::Malformed { .. });
                 log.damage.torn += u64::from((torn || rest) && !is_hole);
+                is_line = !rest && !matches!(parsed, Line::Unpublished { .. });
                 if rest { Line::Blank } else { parsed }
             }
         };
+        let mut event = None;
         match parsed {
             Line::Record { place, op } => {
                 let site = interner.site(place, op);
                 log.records += 1;
                 log.record_bytes += bytes.len() as u64 + 1;
-                each(Event::Record { op, site, thread: 0, line: number, by: By::Unknown });
+                event = Some(Event::Record { op, site, thread: 0, line: number, by: By::Unknown });
             }
             Line::Unpublished { ptr, is_realloc, place } => {
                 // What is left of a line that was cut off says the same of its block, but it may have
@@ -92,7 +126,7 @@ pub fn read_from(
                     site: interner.site_of_rest(place, op),
                     line: number,
                 });
-                each(Event::Unpublished { ptr, call });
+                event = Some(Event::Unpublished { ptr, call });
             }
             Line::Blank => {}
             Line::Start => log.switch(true),
@@ -109,7 +143,7 @@ pub fn read_from(
                     Meta::RelativeAddresses(true) => interner.state_ours(Addressing::Relative),
                     _ => {}
                 }
-                log.state(meta);
+                log.state(meta, (number, at));
             }
             Line::Malformed { expected, column } => {
                 log.damage.malformed += 1;
@@ -121,18 +155,20 @@ pub fn read_from(
                 });
             }
         }
-        Ok(())
+        let has_gap = gap.seen || !complete;
+        each(Taken { bytes, is_line, has_gap, event, damage: &log.damage }).map_err(Stop::Other)
     });
     log.lines = match lines {
         Ok(lines) => lines,
         Err(Stop::AtHole { line }) => line - 1,
         Err(Stop::Io(source)) => {
-            return Err(Error::Read { path: path.into(), position: 0, source });
+            return Err(Error::Read { path: path.into(), position: 0, source }.into());
         }
         Err(Stop::NewerVersion { line, found }) => {
             let (path, line) = (path.into(), Some(line));
-            return Err(Error::NewerVersion { path, line, found, newest: NEWEST });
+            return Err(Error::NewerVersion { path, line, found, newest: NEWEST }.into());
         }
+        Err(Stop::Other(error)) => return Err(error),
     };
     log.sites = CallSites {
         program: log.header.program.clone(),

@@ -9,7 +9,7 @@ use mtr_format::compact::chunk;
 use mtr_format::compact::decode::Request;
 use mtr_format::compact::op::FreeKind;
 use mtr_format::text::decode::Op;
-use mtr_format::text::meta::Meta;
+use mtr_format::text::meta::{Meta, Source as Of};
 
 use super::compact::{self, Bytes, Chunks};
 use super::header::{Header, path};
@@ -86,7 +86,7 @@ pub struct Log {
     pub sites: CallSites,
     /// Number of lines; 0 for a compact trace.
     pub lines: u64,
-    /// Number of streams of a compact trace: of threads at once, about.
+    /// Number of streams of a compact trace: of threads at once, about. 0 where that is not known.
     pub streams: u64,
     /// Number of records.
     pub records: u64,
@@ -224,7 +224,7 @@ impl Opened {
 
     /// Adds to a log or trace that was read what only its tail knows.
     pub fn complete(&self, log: &mut Log) {
-        log.running = self.is_running;
+        log.running |= self.is_running;
         let OfTail { is_there, ignored, loss } = &self.tail;
         let damage = &mut log.damage;
         // The headers of chunks know how many, and not why.
@@ -234,7 +234,7 @@ impl Opened {
             damage.lost_since = loss.since.or(damage.lost_since);
         }
         damage.unsaved = damage.unsaved.max(loss.unsaved.into());
-        damage.tail_ignored = ignored.clone();
+        damage.tail_ignored = ignored.clone().or(damage.tail_ignored.take());
         log.had_tail = *is_there;
         self.look_for_tail(log);
     }
@@ -243,7 +243,7 @@ impl Opened {
     fn look_for_tail(&self, log: &mut Log) {
         let OfTail { is_there, ignored, .. } = &self.tail;
         let has_none = !self.is_running && !is_there && ignored.is_none();
-        log.damage.tail_missing = has_none && self.chunks().is_some_and(Chunks::is_open);
+        log.damage.tail_missing |= has_none && self.chunks().is_some_and(Chunks::is_open);
     }
 }
 
@@ -313,32 +313,21 @@ pub fn read_before(path: &Path, position: u64, each: impl FnMut(Event)) -> Resul
 }
 
 impl Log {
-    /// Takes in a `#` line.
-    pub(super) fn state(&mut self, meta: Meta<'_>) {
+    /// Takes in a `#` line, which stands at this line and position.
+    pub(super) fn state(&mut self, meta: Meta<'_>, place: (u64, u64)) {
         match meta {
-            Meta::Lost { records, errno, since } => {
-                self.damage.lost = records;
-                self.damage.lost_errno = errno as i32;
-                self.damage.lost_since = since.filter(|_| records > 0);
-            }
             Meta::Untraced { children, errno, programs } => {
                 self.untraced = (children, errno as i32);
                 self.untraced_programs = programs;
             }
             Meta::Left(name) => self.left_for = Some(path(name)),
             Meta::Stayed => self.left_for = None,
-            Meta::Unsaved { streams } => {
-                self.damage.unsaved = self.damage.unsaved.max(streams);
-            }
-            Meta::Exit => {
-                self.exited = true;
-                // It has been written out.
-                if self.damage.unsaved == u64::MAX {
-                    self.damage.unsaved = 0;
-                }
-            }
+            Meta::Exit => self.exited = true,
+            Meta::Source(Of::Streams(streams)) => self.streams = streams,
+            Meta::Source(Of::Running) => self.running = true,
             _ => {}
         }
+        self.damage.state(meta, place);
         self.header.add(meta);
     }
 

@@ -106,6 +106,8 @@ pub enum Meta<'a> {
     Exit,
     /// `# closed BYTES CHUNKS STAMP TIME`, in a compact trace.
     Closed(Closed),
+    /// What a log that was made from another trace says of what was missing there.
+    Source(Source<'a>),
     /// A comment, or a line of a newer version.
     Unknown,
 }
@@ -121,6 +123,51 @@ pub struct Closed {
     pub stamp: u64,
     /// The time of this stamp, in nanoseconds since the trace began.
     pub time: u64,
+}
+
+/// What was missing, in a trace that a log was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// `# missing CHUNKS SINCE`: so many chunks so far, the first of them since so many nanoseconds.
+    Missing {
+        /// How many.
+        chunks: u64,
+        /// Nanoseconds from the start to the first of them.
+        since: Option<u64>,
+    },
+    /// `# damaged CHUNKS BYTES`.
+    Damaged {
+        /// Chunks that could not be read.
+        chunks: u64,
+        /// About how many bytes.
+        bytes: u64,
+    },
+    /// `# meaningless RECORDS`: records that referred to what was missing.
+    Meaningless(u64),
+    /// `# hole BYTES`: in this place.
+    Hole(u64),
+    /// `# torn LINES`: lines that were stored only in part, so far.
+    Torn(u64),
+    /// `# cut line`: the last line, which was not whole, was left out.
+    CutLine,
+    /// `# cut chunk`: it ended inside of a chunk.
+    CutChunk,
+    /// `# cut THERE WHOLE`: so many bytes of it were there, of so many.
+    Cut {
+        /// Bytes that were there.
+        there: u64,
+        /// Bytes that it had had.
+        whole: u64,
+    },
+    /// `# tail missing`.
+    TailMissing,
+    /// `# tail unused REASON`.
+    TailUnused(&'a [u8]),
+    /// `# streams STREAMS`: threads at once, about, whose events are in order only where they have a
+    /// block in common.
+    Streams(u64),
+    /// `# running`: its process ran when it was read.
+    Running,
 }
 
 impl<'a> Meta<'a> {
@@ -175,8 +222,45 @@ impl<'a> Meta<'a> {
             b"closed" => {
                 closed(&mut values).map(Meta::Closed).ok_or("\"# closed BYTES CHUNKS STAMP TIME\"")
             }
-            _ => Ok(Meta::Unknown),
+            word => source(word, &mut values),
         }
+    }
+}
+
+/// The lines of a log that was made from another trace.
+fn source<'a>(word: &[u8], values: &mut Values<'a>) -> Result<Meta<'a>, &'static str> {
+    let (source, expected) = match word {
+        b"missing" => (missing(values), "\"# missing CHUNKS SINCE\""),
+        b"damaged" => (damaged(values), "\"# damaged CHUNKS BYTES\""),
+        b"meaningless" => (values.number().map(Source::Meaningless), "\"# meaningless RECORDS\""),
+        b"hole" => (values.number().map(Source::Hole), "\"# hole BYTES\""),
+        b"torn" => (values.number().map(Source::Torn), "\"# torn LINES\""),
+        b"cut" => (cut(values), "\"# cut\" and a line, a chunk or THERE WHOLE"),
+        b"streams" => (values.number().map(Source::Streams), "\"# streams STREAMS\""),
+        b"running" if values.rest.is_empty() => (Some(Source::Running), ""),
+        b"tail" => match values.word() {
+            b"missing" => (Some(Source::TailMissing), ""),
+            b"unused" => (Some(Source::TailUnused(values.rest)), ""),
+            _ => return Ok(Meta::Unknown),
+        },
+        _ => return Ok(Meta::Unknown),
+    };
+    source.map(Meta::Source).ok_or(expected)
+}
+
+fn missing<'a>(values: &mut Values<'_>) -> Option<Source<'a>> {
+    Some(Source::Missing { chunks: values.number()?, since: values.number() })
+}
+
+fn damaged<'a>(values: &mut Values<'_>) -> Option<Source<'a>> {
+    Some(Source::Damaged { chunks: values.number()?, bytes: values.number()? })
+}
+
+fn cut<'a>(values: &mut Values<'_>) -> Option<Source<'a>> {
+    match values.rest {
+        b"line" => Some(Source::CutLine),
+        b"chunk" => Some(Source::CutChunk),
+        _ => Some(Source::Cut { there: values.number()?, whole: values.number()? }),
     }
 }
 
@@ -324,6 +408,30 @@ mod tests {
         for (line, meta) in lines {
             assert_eq!(Meta::parse(line.as_bytes()), Ok(meta), "{line}");
         }
+    }
+
+    #[test]
+    fn what_a_log_says_of_the_trace_that_it_was_made_from_is_read() {
+        let lines: [(&str, Source<'_>); 13] = [
+            ("# missing 3 1500", Source::Missing { chunks: 3, since: Some(1500) }),
+            ("# missing 3", Source::Missing { chunks: 3, since: None }),
+            ("# damaged 2 500", Source::Damaged { chunks: 2, bytes: 500 }),
+            ("# meaningless 7", Source::Meaningless(7)),
+            ("# hole 8192", Source::Hole(8192)),
+            ("# torn 1", Source::Torn(1)),
+            ("# cut line", Source::CutLine),
+            ("# cut chunk", Source::CutChunk),
+            ("# cut 5 6", Source::Cut { there: 5, whole: 6 }),
+            ("# tail missing", Source::TailMissing),
+            ("# tail unused t:\\040no", Source::TailUnused(b"t:\\040no")),
+            ("# streams 2", Source::Streams(2)),
+            ("# running", Source::Running),
+        ];
+        for (line, source) in lines {
+            assert_eq!(Meta::parse(line.as_bytes()), Ok(Meta::Source(source)), "{line}");
+        }
+        assert_eq!(Meta::parse(b"# tail wagged"), Ok(Meta::Unknown));
+        assert!(Meta::parse(b"# cut 5").is_err() && Meta::parse(b"# hole x").is_err());
     }
 
     #[test]

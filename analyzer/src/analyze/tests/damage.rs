@@ -6,6 +6,7 @@ use mtr_format::compact::op::Outcome;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cli::mtrace_log::{Caller, convert};
 use crate::read::compact::writer::{chunks_of, file_of};
 
 /// What a thread does next: which one, with which block, and how large it is.
@@ -128,6 +129,41 @@ proptest! {
         let is_changed = |at: &usize| bytes.get(*at) != whole.get(*at) && !says_nothing(*at);
         if (0..whole.len()).any(|at| is_changed(&at)) {
             prop_assert!(profile.incomplete, "{:?}", profile.notes);
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_made_of_a_damaged_trace_says_the_same_is_missing(
+        steps in prop::collection::vec(
+            (0..3usize, 0..12u64, prop_oneof![9 => 1..65u64, 1 => 65..4000u64]), 1..120),
+        most in 60..900usize,
+        harms in prop::collection::vec(harm(), 0..3),
+    ) {
+        let (mut bytes, _) = trace_of(&steps, most);
+        harms.iter().for_each(|harm| harm.apply(&mut bytes));
+        let folder = tempfile::tempdir().unwrap();
+        let (trace, log) = (folder.path().join("t.mtr"), folder.path().join("t.mtrace"));
+        std::fs::write(&trace, bytes).unwrap();
+        let mut text = Vec::new();
+        let of_trace = match convert(&trace, Caller::Direct, &mut text) {
+            Err(_) => return Ok(()),
+            Ok(of_trace) => of_trace,
+        };
+        // What has no chunk any more was taken for a log.
+        if !of_trace.is_compact {
+            return Ok(());
+        }
+        std::fs::write(&log, &text).unwrap();
+        let of_log = read::read(&log, |_| {}).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        prop_assert_eq!(&of_log.damage, &of_trace.damage, "{}", text);
+        prop_assert_eq!(of_log.records, of_trace.records);
+        prop_assert_eq!(of_log.streams > 1, of_trace.streams > 1);
+        let profile = analyze(&log, Kind::OurLog, &[]).unwrap();
+        prop_assert!(profile.faults.is_empty(), "{:?} {}", profile.faults, text);
+        prop_assert_eq!(profile.incomplete, of_trace.damage.is_some());
+        for note in missing::of(&of_trace) {
+            prop_assert!(profile.notes.contains(&note), "{}: {:?}", note, profile.notes);
         }
     }
 }

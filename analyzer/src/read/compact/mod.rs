@@ -15,8 +15,8 @@ use mtr_format::compact::decode::{Decoder, Record};
 use mtr_format::text::decode::Line;
 use mtr_format::text::meta::Meta;
 
-use super::CallSites;
 use super::trace::{Event, Log};
+use super::{CallSites, Damage};
 use crate::error::Error;
 pub(in crate::read) use chunks::is_front;
 pub use chunks::{Bytes, Chunks, Found, Strange, id_of, walk};
@@ -31,6 +31,8 @@ pub enum Item<'a> {
     Event(Event),
     /// A `#` or `=` line, without its newline.
     Line(&'a [u8]),
+    /// Something is missing here: all that is known to be missing by now.
+    Gap(&'a Damage),
 }
 
 /// Reads a trace and hands every event to `each`; `path` is for messages.
@@ -60,6 +62,7 @@ pub fn read_items<E: From<Error>>(
         clock: Clock::new(chunks.places(), &chunks.readings),
         moment: chunks.moment.unwrap_or(u64::MAX),
         lost: 0,
+        has_gap: false,
     };
     let mut streams: Vec<Stream<'_>> =
         chunks.streams().enumerate().map(|(index, places)| Stream::new(index, places)).collect();
@@ -114,6 +117,8 @@ struct Shared<'a> {
     moment: u64,
     /// Events that could not be written, as headers of chunks state them.
     lost: u64,
+    /// Something is missing at this place.
+    has_gap: bool,
 }
 
 impl Shared<'_> {
@@ -132,28 +137,43 @@ impl Shared<'_> {
                     return Err(Error::NewerVersion { path, line: None, found, newest });
                 }
                 self.stacks.state(meta);
-                self.log.state(meta);
+                // What a log says of the trace that it was made from is nothing to a trace.
+                if !matches!(meta, Meta::Source(_)) {
+                    self.log.state(meta, (0, 0));
+                }
             }
-            _ => self.log.damage.malformed += 1,
+            _ => self.log.damage.meaningless += 1,
         }
         Ok(())
     }
 
-    fn finish(self) -> Log {
-        let mut log = self.log;
-        // The line that says so may be among what is missing.
-        log.header.version.get_or_insert(chunk::VERSION.into());
-        let (damage, loss) = (&mut log.damage, &self.chunks.loss);
+    /// What is known to be missing, with so many chunks behind the last ones of their streams.
+    fn damage(&self, behind: u64) -> Damage {
+        let (mut damage, loss) = (self.log.damage.clone(), &self.chunks.loss);
         damage.lost = damage.lost.max(self.lost);
         // Chunks that could not be written are among what was lost.
-        let behind = if damage.lost > 0 { 0 } else { loss.missing };
+        let behind = if damage.lost > 0 { 0 } else { behind };
         // What is damaged leaves a gap in the numbers of its stream.
         damage.missing = (damage.missing + behind).saturating_sub(loss.damaged);
         damage.missing = if loss.short.is_some() { 0 } else { damage.missing };
         damage.damaged += loss.damaged;
         damage.damaged_bytes += loss.bytes;
         damage.short = loss.short;
-        damage.cut |= loss.is_cut;
+        damage.chunk_cut |= loss.is_cut;
+        damage
+    }
+
+    /// What is known to be missing at a gap. The first chunk says how much could not be written up to the
+    /// end; up to here, the headers do.
+    fn so_far(&self) -> Damage {
+        Damage { lost: self.lost, ..self.damage(0) }
+    }
+
+    fn finish(self) -> Log {
+        let damage = self.damage(self.chunks.loss.missing);
+        let mut log = Log { damage, ..self.log };
+        // The line that says so may be among what is missing.
+        log.header.version.get_or_insert(chunk::VERSION.into());
         log.sites = CallSites {
             program: log.header.program.clone(),
             directory: log.header.directory.clone(),

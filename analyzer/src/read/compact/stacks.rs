@@ -44,11 +44,15 @@ impl Stacks {
     /// The stack that was not recorded, or whose definition is lost.
     pub(super) const UNKNOWN: StackId = 0;
 
-    /// The call site that is innermost in a stack, and the module that holds it.
-    pub fn innermost(&self, stack: StackId) -> Option<(&CallSite, Option<&Module>)> {
-        let Link::Call(site) = self.nodes.get(stack as usize)?.link else { return None };
-        let site = self.sites.get(site as usize)?;
-        Some((site, site.module.and_then(|id| self.modules.all.get(id as usize))))
+    /// The call sites of a stack from the innermost one on, and the modules that hold them, up to
+    /// where the stack is not known.
+    pub fn calls(&self, stack: StackId) -> impl Iterator<Item = (&CallSite, Option<&Module>)> {
+        let node = |id: StackId| self.nodes.get(id as usize);
+        std::iter::successors(node(stack), move |last| node(last.parent?)).map_while(|node| {
+            let Link::Call(site) = node.link else { return None };
+            let site = self.sites.get(site as usize)?;
+            Some((site, site.module.and_then(|id| self.modules.all.get(id as usize))))
+        })
     }
 
     /// A `# module` or `# unload` line.

@@ -110,6 +110,9 @@ impl<'a> Stream<'a> {
                 if let Some(nanoseconds) = self.load(shared)? {
                     each(Item::Event(Event::Time { nanoseconds }), &shared.stacks)?;
                 }
+                if mem::take(&mut shared.has_gap) {
+                    each(Item::Gap(&shared.so_far()), &shared.stacks)?;
+                }
                 continue;
             }
             let buffer = mem::take(&mut self.buffer);
@@ -136,7 +139,7 @@ impl<'a> Stream<'a> {
         let Some(header) = loaded else {
             // Truncated meanwhile. What is missing is counted at the next chunk, if there is one.
             self.buffer.clear();
-            shared.log.damage.cut = true;
+            shared.log.damage.chunk_cut = true;
             return Ok(None);
         };
         self.is_whole = Chunks::is_whole(place, &self.buffer);
@@ -156,6 +159,7 @@ impl<'a> Stream<'a> {
         if missing == 0 && header.lost == 0 && !self.is_damaged {
             return;
         }
+        shared.has_gap = true;
         let damage = &mut shared.log.damage;
         // What the process says itself that it could not write is no damage.
         let since = match header.lost {
@@ -186,7 +190,7 @@ impl<'a> Stream<'a> {
                 shared.log.damage.damaged_bytes += (length - self.decoder.position()) as u64;
             }
             true => {}
-            false => shared.log.damage.cut = true,
+            false => shared.log.damage.chunk_cut = true,
         }
         self.buffer.clear();
     }
@@ -282,7 +286,7 @@ impl<'a> Stream<'a> {
     #[inline(always)]
     fn caller(&mut self, number: u32, shared: &mut Shared<'_>) -> StackId {
         let Some(node) = self.nodes.get_mut(number) else {
-            shared.log.damage.malformed += u64::from(number > self.lost_nodes);
+            shared.log.damage.meaningless += u64::from(number > self.lost_nodes);
             return Stacks::UNKNOWN;
         };
         if node.families & FREES == 0 {
@@ -296,7 +300,7 @@ impl<'a> Stream<'a> {
     #[inline(always)]
     fn stack(&mut self, number: u32, by: Request, shared: &mut Shared<'_>) -> StackId {
         let Some(node) = self.nodes.get_mut(number) else {
-            shared.log.damage.malformed += u64::from(number > self.lost_nodes);
+            shared.log.damage.meaningless += u64::from(number > self.lost_nodes);
             return Stacks::UNKNOWN;
         };
         let family = 1 << by.family as u8;
@@ -350,7 +354,7 @@ impl<'a> Stream<'a> {
     /// The number that is so many below another; 0 where there is none.
     fn number(&self, from: u64, up: u64, shared: &mut Shared<'_>) -> u32 {
         let number = from.checked_sub(up).and_then(|number| u32::try_from(number).ok());
-        shared.log.damage.malformed += u64::from(number.is_none());
+        shared.log.damage.meaningless += u64::from(number.is_none());
         number.unwrap_or(0)
     }
 

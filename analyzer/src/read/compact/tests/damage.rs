@@ -39,7 +39,7 @@ fn what_a_missing_chunk_defined_is_not_known_and_no_number_shifts() {
     assert_eq!(ops(&events)[4], Op::Alloc { ptr: 0x110, size: 7 });
     let expected = Damage {
         missing: 1,
-        malformed: 1,
+        meaningless: 1,
         missing_since: Some(1_000_000_000),
         ..Damage::default()
     };
@@ -60,7 +60,7 @@ fn behind_a_gap_in_which_the_stream_forgot_no_earlier_number_counts() {
     chunks.remove(6);
     let (log, events) = read_chunks(&chunks_of(file_of(&chunks)));
     assert_eq!(addresses(&log, *sites(&events).last().unwrap()), [], "one of before is wrong");
-    assert_eq!((log.damage.missing, log.damage.malformed), (1, 1));
+    assert_eq!((log.damage.missing, log.damage.meaningless), (1, 1));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_trace_that_is_cut_says_so() {
     let (whole, _) = read_chunks(&chunks_of(bytes.clone()));
     for cut in [1, 10, HEADER + 2] {
         let (log, _) = read_chunks(&chunks_of(bytes[..bytes.len() - cut].to_vec()));
-        assert!(log.damage.cut && log.records < whole.records, "{cut}: {:?}", log.damage);
+        assert!(log.damage.chunk_cut && log.records < whole.records, "{cut}: {:?}", log.damage);
         assert_eq!(log.damage.malformed, 0);
     }
 }
