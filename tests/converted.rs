@@ -1,5 +1,6 @@
-//! A log that `--format mtrace-log` makes of a trace, or of another log, says what is missing there, as
-//! the report of the trace does: on stderr, by the exit status of `--strict`, and in the log itself.
+//! What is missing from a trace is said wherever it is shown. A log that `--format mtrace-log` makes of a
+//! trace, or of another log, says it as the report of the trace does: on stderr, by the exit status of
+//! `--strict`, and in the log itself.
 
 mod support;
 
@@ -162,4 +163,17 @@ fn the_process_of_a_trace_that_was_running_is_said_to_have_run() {
     std::fs::write(&log, converted.text).unwrap();
     let text = mtr_report([Path::new("--strict"), &log]).succeeded().unbroken();
     assert!(text.contains("live now") && text.contains("Events of different threads"), "{text}");
+}
+
+#[test]
+fn of_a_child_whose_trace_is_not_whole_it_is_said() {
+    let folder = Folder::new("converted-child");
+    let program = compile(&folder, "many", &program("many.c"), &[]);
+    for (size, is_whole) in [("100K", false), ("1G", true)] {
+        let mut run = mtr_run(folder.path());
+        run.args(["--force", "--max-trace-size", size, "sh", "-c", "\"$0\" 100000; true"]);
+        let report = Report::of_mtr_run(&run.arg(&program).output().unwrap()).succeeded();
+        let said = report.text.contains("not all of it: mtr-report mtr.many.");
+        assert_eq!(said, !is_whole, "{}", report.description());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 
 use super::quote::quoted;
@@ -13,7 +13,7 @@ use crate::launch::session::{Session, Trace};
 use crate::output::number::counted;
 use crate::output::{processes, text};
 use crate::profile::{Ending, Part};
-use crate::read::{self, sniff::Kind, tail};
+use crate::read::{self, Log, sniff::Kind, tail};
 use crate::replay::{Order, Replay};
 
 /// Processes besides the program that are shown with a line of their own.
@@ -55,10 +55,14 @@ pub fn report(
         writeln!(out, "\n{}:\n", counted(traces.len() as u64, one, many))?;
         for trace in traces.iter().take(SHOWN) {
             match part(trace) {
-                Ok((part, left_for)) => {
+                Ok((part, log)) => {
                     writeln!(out, "  {}", processes::line(&part, options.columns() - 2))?;
-                    if let Some(program) = left_for {
+                    if let Some(program) = log.left_for {
                         writeln!(out, "    went on untraced as {}", shown(&program, None))?;
+                    }
+                    if log.damage.is_some() {
+                        let name = shown(&trace.path, options.folder.as_deref());
+                        writeln!(out, "    not all of it: mtr-report {name} says what is missing")?;
                     }
                     if let Some(note) = tail(trace) {
                         writeln!(out, "    {note}")?;
@@ -80,19 +84,19 @@ pub fn report(
     Ok(found)
 }
 
-/// What one line says of a trace, and which program the process became without libmtr.so.
-fn part(trace: &Trace) -> Result<(Part, Option<PathBuf>), Error> {
+/// What one line says of a trace, and the rest of it.
+fn part(trace: &Trace) -> Result<(Part, Log), Error> {
     let mut replay = Replay::new(Order::Kept);
     let log = read::read(&trace.path, |event| replay.event(event))?;
     let part = Part {
         trace: trace.path.clone(),
-        program: log.header.program,
-        arguments: log.header.arguments,
+        program: log.header.program.clone(),
+        arguments: log.header.arguments.clone(),
         pid: Some(trace.pid),
         ending: if log.running { Ending::Running } else { Ending::Exited },
         totals: replay.finish().totals,
     };
-    Ok((part, log.left_for))
+    Ok((part, log))
 }
 
 /// `mtr-report` as it can be typed: by name where the shell finds it, else beside `mtr-run`.
