@@ -179,3 +179,21 @@ fn pid_of(report: &Report) -> u32 {
     pid.and_then(|pid| pid.trim().parse().ok())
         .unwrap_or_else(|| panic!("{}", report.description()))
 }
+
+#[test]
+fn a_child_that_executes_another_program_is_one_process() {
+    let folder = Folder::new("tree-exec");
+    let program = compile(&folder, "many", &program("many.c"), &[]);
+    let script = "(\"$0\" 5; exec \"$0\" 6); true";
+    let output = mtr_run(folder.path()).args(["sh", "-c", script]).arg(&program).output().unwrap();
+    let report = Report::of_mtr_run(&output).succeeded();
+    let is_of = |title: &str| {
+        let images = title.strip_prefix("2 other processes, ");
+        images.is_some_and(|images| images.ends_with(" images (exec begins a new one):"))
+    };
+    assert!(report.text.lines().any(is_of), "{}", report.description());
+    let mut arguments = vec![PathBuf::from("--merge")];
+    arguments.extend(traces_in(&folder));
+    let merged = mtr_report(&arguments).succeeded();
+    assert!(merged.text.starts_with("3 processes together, "), "{}", merged.description());
+}

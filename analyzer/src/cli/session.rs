@@ -47,12 +47,15 @@ pub fn report(
     let program = session.program.as_ref().map(|trace| trace.pid);
     let (images, others): (Vec<_>, Vec<_>) =
         session.others.iter().partition(|trace| Some(trace.pid) == program);
+    let (one, many) =
+        ("earlier image of this process, before an exec", "earlier images of this process");
+    let pids: Vec<_> = others.iter().map(|trace| Some(trace.pid)).collect();
     let titles = [
-        (images, "earlier image of this process, before an exec", "earlier images of this process"),
-        (others, "other process", "other processes"),
+        (counted(images.len() as u64, one, many), images),
+        (processes::title(&pids, "other process", "other processes"), others),
     ];
-    for (traces, one, many) in titles.into_iter().filter(|(traces, ..)| !traces.is_empty()) {
-        writeln!(out, "\n{}:\n", counted(traces.len() as u64, one, many))?;
+    for (title, traces) in titles.into_iter().filter(|(_, traces)| !traces.is_empty()) {
+        writeln!(out, "\n{title}:\n")?;
         for trace in traces.iter().take(SHOWN) {
             match part(trace) {
                 Ok((part, log)) => {

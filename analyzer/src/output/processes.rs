@@ -2,13 +2,16 @@
 
 use std::io::{self, Write};
 
-use super::number::counted;
+use hashbrown::HashSet;
+
+use super::number::{counted, thousands};
 use super::text::{cut, printable};
 use crate::profile::{Ending, Part};
 
 /// Writes a title and a line for each of the first `most` processes.
 pub fn list(parts: &[Part], most: usize, columns: usize, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{} together:\n", counted(parts.len() as u64, "process", "processes"))?;
+    let pids: Vec<_> = parts.iter().map(|part| part.pid).collect();
+    writeln!(out, "{}:\n", title(&pids, "process together", "processes together"))?;
     for part in parts.iter().take(most) {
         writeln!(out, "  {}", line(part, columns - 2))?;
     }
@@ -22,6 +25,19 @@ pub fn list(parts: &[Part], most: usize, columns: usize, out: &mut impl Write) -
         )?;
     }
     writeln!(out)
+}
+
+/// How many processes these are, by the process ID of each of their images: one that has executed
+/// another program has several.
+pub fn title(pids: &[Option<u32>], one: &str, many: &str) -> String {
+    let unknown = pids.iter().filter(|pid| pid.is_none()).count();
+    let known: HashSet<u32> = pids.iter().flatten().copied().collect();
+    let processes = unknown + known.len();
+    let title = counted(processes as u64, one, many);
+    match pids.len() {
+        images if images == processes => title,
+        images => format!("{title}, {} images (exec begins a new one)", thousands(images as u64)),
+    }
 }
 
 /// Command, process and numbers, in `width` columns unless the numbers alone are longer.
@@ -51,6 +67,16 @@ fn command(part: &Part) -> String {
 mod tests {
     use super::*;
     use crate::replay::Totals;
+
+    #[test]
+    fn the_images_of_a_process_are_one_process() {
+        let title = |pids: &[Option<u32>]| title(pids, "other process", "other processes");
+        assert_eq!(title(&[Some(7)]), "1 other process");
+        assert_eq!(title(&[Some(7), None, None]), "3 other processes");
+        let images = title(&[Some(7), Some(8), Some(7), Some(8), Some(7)]);
+        assert_eq!(images, "2 other processes, 5 images (exec begins a new one)");
+        assert_eq!(title(&[Some(7); 2]), "1 other process, 2 images (exec begins a new one)");
+    }
 
     #[test]
     fn a_long_command_gives_way_to_the_numbers() {
