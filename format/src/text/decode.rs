@@ -94,7 +94,7 @@ impl<'a> Line<'a> {
     /// whose beginning was never stored.
     pub fn parse_after_gap(rest: &'a [u8]) -> Line<'a> {
         let whole = match rest {
-            [b'@' | b'#' | b'=' | b'+' | b'-' | b'<' | b'>' | b'!', b' ', ..] => Line::parse(rest),
+            _ if begins_line(rest) => Line::parse(rest),
             [] => Line::Blank,
             _ => malformed("a line that begins with one of @ # = + - < > !", 0),
         };
@@ -110,6 +110,12 @@ impl<'a> Line<'a> {
             _ => whole,
         }
     }
+}
+
+/// Whether what follows a gap is a line from its beginning on, be it one without its place. Two bytes
+/// are enough to tell.
+pub fn begins_line(rest: &[u8]) -> bool {
+    matches!(rest, [b'@' | b'#' | b'=' | b'+' | b'-' | b'<' | b'>' | b'!', b' ', ..])
 }
 
 fn malformed<'a>(expected: &'static str, column: usize) -> Line<'a> {

@@ -21,6 +21,8 @@ static END: AtomicU64 = AtomicU64::new(u64::MAX);
 static REASON: AtomicU64 = AtomicU64::new(0);
 /// Highest position that was written or is about to be.
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
+/// Length of the first lines: they say what the log is and what it lacks, so it does not end before.
+static FRONT: AtomicU64 = AtomicU64::new(0);
 
 /// The space is looked at once for so many bytes of the log.
 const INTERVAL: u64 = 256 << 10;
@@ -32,6 +34,7 @@ const KEEP_FREE_PART: u64 = 20;
 /// Forgets the log of a fork's parent.
 pub(super) fn forget() {
     HIGHEST.store(0, Ordering::Relaxed);
+    FRONT.store(0, Ordering::Relaxed);
     REASON.store(0, Ordering::Relaxed);
     END.store(u64::MAX, Ordering::Release);
 }
@@ -39,6 +42,7 @@ pub(super) fn forget() {
 /// Begins with a log whose first lines, of that length, are in its file.
 pub(super) fn open(fd: Fd, header_len: u64) {
     HIGHEST.store(header_len, Ordering::Relaxed);
+    FRONT.store(header_len, Ordering::Relaxed);
     REASON.store(0, Ordering::Relaxed);
     END.store(u64::MAX, Ordering::Release);
     let reason = match config::get().max_trace_size {
@@ -148,7 +152,7 @@ fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno, tried: u64) {
         at = position;
     } else if let Some(line_end) = last_line_end(fits) {
         at = position + line_end;
-    } else if let Some(line_end) = line_end_before(fd, position) {
+    } else if let Some(line_end) = part_before(fd, position) {
         // The line that is going on began before.
         at = line_end;
     }
@@ -156,6 +160,7 @@ fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno, tried: u64) {
     // Another thread may have written behind this place already, but for what this one has tried to.
     let highest = if announced == tried { position } else { announced };
     at = if highest > position { at.max(highest) } else { at };
+    at = at.max(FRONT.load(Ordering::Relaxed));
     // The first reason is the one that counts.
     let (order, otherwise) = (Ordering::SeqCst, Ordering::Relaxed);
     let _ = REASON.compare_exchange(0, reason as u64, order, otherwise);
@@ -188,7 +193,7 @@ pub(super) fn trim_finally(fd: Fd) {
     let size = || sys::fstat(fd).map(|stat| stat.st_size.unsigned_abs());
     if !config::get().is_compact
         && let Ok(size) = size()
-        && let Some(line_end) = line_end_before(fd, size)
+        && let Some((line_end, _)) = last_line_end_in_file(fd, size)
     {
         let _ = sys::truncate(fd, line_end);
     }
@@ -196,15 +201,22 @@ pub(super) fn trim_finally(fd: Fd) {
 
 fn trim_file(fd: Fd, end: u64) {
     let (order, otherwise) = (Ordering::AcqRel, Ordering::Relaxed);
-    if let Some(line_end) = line_end_before(fd, end)
+    if let Some(line_end) = part_before(fd, end)
         && END.compare_exchange(end, line_end, order, otherwise).is_ok()
     {
         let _ = sys::truncate(fd, line_end);
     }
 }
 
-/// The last end of a line in the file at or before a position that it reaches.
-fn line_end_before(fd: Fd, position: u64) -> Option<u64> {
+/// Where a line begins in the file of which a part stands before a position, nothing of it missing: in a
+/// hole another thread may be writing a line.
+fn part_before(fd: Fd, position: u64) -> Option<u64> {
+    last_line_end_in_file(fd, position).filter(|(_, is_whole)| *is_whole).map(|(at, _)| at)
+}
+
+/// The last end of a line in the file at or before a position that it reaches, and whether there is no
+/// hole behind it.
+fn last_line_end_in_file(fd: Fd, position: u64) -> Option<(u64, bool)> {
     let mut before = Scratch::<512>::new()?;
     let before = before.space();
     let from = position.saturating_sub(before.len() as u64);
@@ -212,7 +224,9 @@ fn line_end_before(fd: Fd, position: u64) -> Option<u64> {
     // SAFETY: `before` is a slice.
     let read = unsafe { sys::pread(fd, before.as_mut_ptr(), before.len(), from) };
     let is_there = read.is_ok_and(|read| read >= before.len());
-    last_line_end(before).filter(|_| is_there).map(|line_end| from + line_end)
+    let line_end = last_line_end(before).filter(|_| is_there)?;
+    let is_whole = before.get(line_end as usize..).is_some_and(|part| !part.contains(&0));
+    Some((from + line_end, is_whole))
 }
 
 /// Behind the last newline.

@@ -1,12 +1,11 @@
 //! A model of how a log ends among threads that write to it, run through all interleavings: three writers
-//! of blocks that follow each other, of which one or two meet a limit or a full disk.
+//! of blocks, or of pieces of one, that follow each other, of which one or two meet a limit or a full disk.
 
 use std::collections::HashSet;
 
-/// Units of a block; a write or a cut is of whole units.
-const BLOCK: u8 = 2;
 const WRITERS: usize = 3;
-const UNITS: usize = BLOCK as usize * WRITERS;
+/// A write or a cut is of whole units. Most of a log.
+const UNITS: usize = 6;
 const NONE: u8 = u8::MAX;
 
 /// What could be otherwise.
@@ -19,6 +18,10 @@ struct Rules {
     keeps_to_earlier_end: bool,
     /// Who takes a part of a line back looks whether somebody writes behind it.
     trims_only_at_highest: bool,
+    /// The log does not end before its first lines do.
+    keeps_front: bool,
+    /// Who takes a part of a line back that was there looks whether something before it is missing.
+    trims_only_whole_parts: bool,
 }
 
 const OURS: Rules = Rules {
@@ -27,6 +30,8 @@ const OURS: Rules = Rules {
     looks_again_at_highest: true,
     keeps_to_earlier_end: true,
     trims_only_at_highest: true,
+    keeps_front: true,
+    trims_only_whole_parts: true,
 };
 
 /// What a writer meets.
@@ -45,7 +50,18 @@ use Fate::{Fine, Full, Limit, NearlyFull};
 #[derive(Clone, Copy, Debug)]
 struct Log {
     is_compact: bool,
+    /// Units that are there at first.
+    front: u8,
+    /// Where the first writer's begin, and how many each of them has.
+    begin: u8,
+    block: u8,
     line_ends: &'static [u8],
+}
+
+impl Log {
+    fn position(&self, index: usize) -> u8 {
+        self.begin + index as u8 * self.block
+    }
 }
 
 struct Case {
@@ -129,19 +145,21 @@ impl Case {
     fn line_end_before(&self, state: &State, position: u8) -> Option<u8> {
         let is_there = |end: &u8| state.file[usize::from(*end) - 1];
         let mut ends = self.log.line_ends.iter().copied().filter(|end| *end <= position);
-        ends.rfind(is_there).filter(|_| state.file_len >= position)
+        let end = ends.rfind(is_there).filter(|_| state.file_len >= position)?;
+        let is_whole = (end..position).all(|unit| state.file[usize::from(unit)]);
+        (is_whole || !self.rules.trims_only_whole_parts).then_some(end)
     }
 
     fn fitting(&self, state: &State, index: usize) -> u8 {
-        let position = index as u8 * BLOCK;
+        let position = self.log.position(index);
         if state.end == NONE {
-            return BLOCK;
+            return self.log.block;
         }
         let largest = self.largest(index).min(state.end);
-        match position + BLOCK > largest {
+        match position + self.log.block > largest {
             true if self.log.is_compact => 0,
             true => self.line_end_in(position, largest).map_or(0, |end| end - position),
-            false => BLOCK,
+            false => self.log.block,
         }
     }
 
@@ -152,8 +170,8 @@ impl Case {
     /// One step of a writer: `write_at` and what is called from there, and the counting behind it.
     fn step(&self, state: &State, index: usize) -> Option<State> {
         let (mut next, rules) = (*state, self.rules);
-        let position = index as u8 * BLOCK;
-        let behind = position + BLOCK;
+        let position = self.log.position(index);
+        let behind = position + self.log.block;
         let mut me = state.writers[index];
         let cut = |next: &mut State, end: u8| {
             (usize::from(end)..UNITS).for_each(|unit| next.file[unit] = false);
@@ -173,7 +191,7 @@ impl Case {
             Step::Ask => Step::Admit,
             Step::Admit => {
                 let largest = self.largest(index);
-                let until = |end: u8| Some(end.saturating_sub(position).min(BLOCK));
+                let until = |end: u8| Some(end.saturating_sub(position).min(self.log.block));
                 let fits = match (state.end, self.fates[index]) {
                     _ if behind > largest => until(largest),
                     (end, _) if end <= behind && !self.log.is_compact => until(end),
@@ -203,7 +221,7 @@ impl Case {
             Step::Write => {
                 let failed =
                     if let Full(written) = self.fates[index] { Some(written) } else { None };
-                me.written = failed.unwrap_or(BLOCK).min(me.len);
+                me.written = failed.unwrap_or(self.log.block).min(me.len);
                 let to = position + me.written;
                 (position..to).for_each(|unit| next.file[usize::from(unit)] = true);
                 let grown = if me.written > 0 { to } else { 0 };
@@ -251,6 +269,7 @@ impl Case {
                 let is_own = me.announced == me.tried;
                 me.highest = if is_own { position } else { me.announced };
                 me.at = if me.highest > position { me.at.max(me.highest) } else { me.at };
+                me.at = if rules.keeps_front { me.at.max(self.log.front) } else { me.at };
                 Step::Lower
             }
             Step::Lower => {
@@ -304,7 +323,8 @@ impl Case {
                 Step::Count
             }
             Step::Count => {
-                let from = if self.log.is_compact && me.written < BLOCK { 0 } else { me.written };
+                let from =
+                    if self.log.is_compact && me.written < self.log.block { 0 } else { me.written };
                 let mut begin = position + from;
                 while begin < behind {
                     // A line, or the part of one that is in this block.
@@ -313,7 +333,9 @@ impl Case {
                     let to = line.min(behind);
                     let mut units = begin..to;
                     let is_there = units.all(|unit| state.file[usize::from(unit)]);
-                    next.counted[usize::from(line) - 1] |= self.log.is_compact || !is_there;
+                    let is_front = to <= self.log.front;
+                    let is_counted = (self.log.is_compact || !is_there) && !is_front;
+                    next.counted[usize::from(line) - 1] |= is_counted;
                     begin = to;
                 }
                 Step::Done
@@ -334,6 +356,9 @@ impl Case {
         if state.writers.iter().any(|writer| writer.step != Step::Done) {
             return None;
         }
+        if !state.file.iter().take(self.log.front.into()).all(|unit| *unit) {
+            return Some("the first lines are gone");
+        }
         let mut begin = 0;
         self.log.line_ends.iter().find_map(|end| {
             let is_there = state.file[begin..usize::from(*end)].iter().all(|unit| *unit);
@@ -350,7 +375,9 @@ impl Case {
 /// Everything that can go wrong, and the number of states.
 fn explore(rules: Rules, log: Log, fates: [Fate; WRITERS]) -> (HashSet<&'static str>, usize) {
     let case = Case { rules, log, fates };
-    let begin = State { end: NONE, ..State::default() };
+    let mut begin =
+        State { end: NONE, highest: log.front, file_len: log.front, ..State::default() };
+    begin.file.iter_mut().take(log.front.into()).for_each(|unit| *unit = true);
     let (mut seen, mut open) = (HashSet::new(), vec![begin]);
     let mut complaints = HashSet::new();
     while let Some(state) = open.pop() {
@@ -362,9 +389,14 @@ fn explore(rules: Rules, log: Log, fates: [Fate; WRITERS]) -> (HashSet<&'static 
     (complaints, seen.len())
 }
 
-const CHUNKS: Log = Log { is_compact: true, line_ends: &[2, 4, 6] };
-const CROSSING: Log = Log { is_compact: false, line_ends: &[1, 3, 5, 6] };
-const SHORT: Log = Log { is_compact: false, line_ends: &[1, 2, 3, 4, 5, 6] };
+const BLOCKS: Log = Log { is_compact: false, front: 0, begin: 0, block: 2, line_ends: &[] };
+const CHUNKS: Log = Log { is_compact: true, line_ends: &[2, 4, 6], ..BLOCKS };
+const CROSSING: Log = Log { line_ends: &[1, 3, 5, 6], ..BLOCKS };
+const SHORT: Log = Log { line_ends: &[1, 2, 3, 4, 5, 6], ..BLOCKS };
+const WITH_FRONT: Log = Log { front: 1, ..CROSSING };
+/// Beside their blocks: a line, and two parts of another.
+const PIECES: Log = Log { front: 1, begin: 1, block: 1, line_ends: &[1, 2, 4], ..BLOCKS };
+const LOGS: [Log; 5] = [CHUNKS, CROSSING, SHORT, WITH_FRONT, PIECES];
 
 #[test]
 fn what_is_in_the_file_is_what_nobody_has_counted() {
@@ -373,7 +405,10 @@ fn what_is_in_the_file_is_what_nobody_has_counted() {
     let all = (0..FATES.len().pow(3)).map(|index| [of(index), of(index / 5), of(index / 25)]);
     let mut most = 0;
     for fates in all.filter(|fates| fates.contains(&Fine)) {
-        for log in [CHUNKS, CROSSING, SHORT] {
+        // A write that fails has not written all.
+        let can_be =
+            |log: &Log| !fates.iter().any(|fate| matches!(fate, Full(n) if *n >= log.block));
+        for log in LOGS.into_iter().filter(can_be) {
             let (complaints, states) = explore(OURS, log, fates);
             assert!(complaints.is_empty(), "{log:?} {fates:?} {complaints:?}");
             most = most.max(states);
@@ -391,9 +426,15 @@ fn every_rule_is_needed() {
         (Rules { keeps_to_earlier_end: false, ..OURS }, CHUNKS, [NearlyFull, NearlyFull, Fine]),
         (Rules { keeps_to_earlier_end: false, ..OURS }, SHORT, [Full(0), NearlyFull, Fine]),
         (Rules { trims_only_at_highest: false, ..OURS }, CROSSING, [Fine, Full(0), Fine]),
+        (Rules { trims_only_whole_parts: false, ..OURS }, PIECES, [Fine, NearlyFull, Fine]),
+        (Rules { trims_only_whole_parts: false, ..OURS }, PIECES, [Fine, Fine, Limit(3)]),
+        (Rules { trims_only_whole_parts: false, ..OURS }, PIECES, [Fine, Fine, Full(0)]),
     ];
     for (index, (rules, log, fates)) in without.into_iter().enumerate() {
         let complaints = explore(rules, log, fates).0;
         assert!(complaints.contains("it is gone, and not counted"), "{index}");
     }
+    let rules = Rules { keeps_front: false, ..OURS };
+    let complaints = explore(rules, WITH_FRONT, [Full(0), Fine, Fine]).0;
+    assert!(complaints.contains("the first lines are gone"));
 }

@@ -3,7 +3,9 @@
 //! A line may begin in one block and end in the next. It is missing when either is, so it is counted by
 //! the first of the two that fails.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+use mtr_format::text::decode::begins_line;
 
 use super::{BLOCK, byte_of, len_of, memory_at};
 use crate::log::{file, limits};
@@ -95,7 +97,7 @@ pub(super) fn write_from_slot(position: u64, bytes: &[u8], begins_in_comment: bo
 pub(super) fn lose_part(position: u64, parts: &[&[u8]], from: usize, to: usize, errno: Errno) {
     let is_missing = match boundary_in(position, len_of(parts)) {
         _ if is_comment(&[byte_of(parts, 0)]) => false,
-        Some(_) if from == 0 && is_line([byte_of(parts, to), byte_of(parts, to + 1)]) => false,
+        Some(_) if from == 0 && begins_line(&[byte_of(parts, to), byte_of(parts, to + 1)]) => false,
         Some(boundary) => COUNTED.add(boundary / BLOCK as u64),
         None => true,
     };
@@ -103,12 +105,15 @@ pub(super) fn lose_part(position: u64, parts: &[&[u8]], from: usize, to: usize, 
     file::state_loss();
 }
 
-/// Records among `bytes`, which are for `position`, behind the first `written`, that are not in the file
-/// and not counted yet. They may begin or end with a part of a line where their block does.
+/// Records among `bytes`, which are for `position`, that are not in the file with the first `written` of
+/// them and not counted yet. They may begin or end with a part of a line where their block does.
 fn records_behind(position: u64, written: usize, bytes: &[u8], begins_in_comment: bool) -> u64 {
     let mut records = 0;
-    let (mut at, mut is_inside) = (position + written as u64, begins_in_comment && written == 0);
-    let mut rest = bytes.get(written..).unwrap_or(&[]);
+    // A line of which a part was written is missing, and its beginning says whether it is a record.
+    let whole_lines = bytes.get(..written).unwrap_or(bytes).iter().rposition(|byte| *byte == b'\n');
+    let from = whole_lines.map_or(0, |newline| newline + 1);
+    let (mut at, mut is_inside) = (position + from as u64, begins_in_comment && from == 0);
+    let mut rest = bytes.get(from..).unwrap_or(&[]);
     // Not by `split_inclusive`, which could panic as far as the compiler knows.
     while let Some(last) = rest.len().checked_sub(1) {
         let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(last);
@@ -133,7 +138,7 @@ fn is_record_to_count(position: u64, line: &[u8]) -> bool {
         (true, None, _) => true,
         (true, Some(block), _) => COUNTED.add(block),
         // What reads like a line by itself in the next block is one to readers.
-        (false, _, Some(block)) => !is_line(front_of(end)) && COUNTED.add(block),
+        (false, _, Some(block)) => !begins_line(&front_of(end)) && COUNTED.add(block),
         (false, ..) => false,
     }
 }
@@ -149,15 +154,31 @@ fn is_in_file(end: u64, line: &[u8]) -> bool {
 /// What the log has at the beginning of a block: in its slot, or in the file by now.
 fn front_of(position: u64) -> [u8; 2] {
     let mut front = [0; 2];
-    match memory_at(position) {
+    if let Some(memory) = memory_at(position) {
         // SAFETY: a slot is longer. Volatile, because others may be storing there.
-        Some(memory) => unsafe { front = [memory.read_volatile(), memory.add(1).read_volatile()] },
-        None => drop(file::read_at(position, &mut front)),
+        front = unsafe { [memory.read_volatile(), memory.add(1).read_volatile()] };
+        // The slot may have been wiped and given to another block meanwhile.
+        fence(Ordering::Acquire);
+    }
+    // Also where the block got its slot after this line had been written beside it.
+    if front.contains(&0) || memory_at(position).is_none() {
+        let _ = file::read_at(position, &mut front);
     }
     front
 }
 
-/// Whether the end of a line reads like one by itself: what does a line without its place.
-fn is_line(front: [u8; 2]) -> bool {
-    matches!(front, [b'+' | b'-' | b'<' | b'>' | b'!', b' '])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_of_which_a_part_was_written_is_no_record() {
+        let first = b"@ p [0x1] + 0x10 0x1\n";
+        let lines = [first, &b"# module 0x1 0x2 0x1 - p p\n"[..], b"@ p [0x1] - 0x10\n"].concat();
+        let comment_end = first.len() + 27;
+        let count = |written| records_behind(700 * BLOCK as u64 + 100, written, &lines, false);
+        assert!((0..first.len()).all(|written| count(written) == 2));
+        assert!((first.len()..lines.len()).all(|written| count(written) == 1));
+        assert_eq!((lines[comment_end - 1], count(comment_end), count(lines.len())), (b'\n', 1, 0));
+    }
 }
