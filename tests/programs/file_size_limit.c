@@ -2,7 +2,8 @@
  * allocates, and counts what it does (counts.h) and how often errno was changed.
  *
  * LIMIT: `=N` bytes, or `+N` and `-N` relative to the size that the trace has at that moment; `none`; or
- * `swings`: a thread lowers the limit to 0 and takes it back until the others are done.
+ * `swings`: a thread lowers the limit to 0 and takes it back until the others are done; `steady`: as
+ * `swings`, but the limit stays as it is.
  * WHEN: `start`, `middle`, `threads` (when these have begun) or `end`.
  */
 #define _GNU_SOURCE
@@ -55,7 +56,7 @@ static void *swing(void *unused)
 {
     struct rlimit none = { 0, RLIM_INFINITY }, all = { RLIM_INFINITY, RLIM_INFINITY };
     (void)unused;
-    while (!__atomic_load_n(&is_done, __ATOMIC_ACQUIRE)) {
+    while (!strcmp(limit, "swings") && !__atomic_load_n(&is_done, __ATOMIC_ACQUIRE)) {
         setrlimit(RLIMIT_FSIZE, &none);
         setrlimit(RLIMIT_FSIZE, &all);
     }
@@ -67,7 +68,7 @@ static void *work(void *unused)
     allocate(EACH, 1);
     pthread_barrier_wait(&barrier); /* all are there at once */
     pthread_barrier_wait(&barrier);
-    allocate(strcmp(limit, "swings") ? EACH : 20 * EACH, 2);
+    allocate(*limit == 's' ? 20 * EACH : EACH, 2);
     pthread_barrier_wait(&barrier);
     return unused;
 }
@@ -84,7 +85,7 @@ int main(int argc, char **argv)
     allocate(EVENTS, 0);
     lower_at("middle");
     allocate(EVENTS, 0);
-    if (!strcmp(limit, "swings") && pthread_create(&swinging, NULL, swing, NULL))
+    if (*limit == 's' && pthread_create(&swinging, NULL, swing, NULL))
         return 2;
     pthread_barrier_init(&barrier, NULL, count + 1);
     for (int i = 0; i < count; i++)
@@ -98,7 +99,7 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
-    if (!strcmp(limit, "swings")) {
+    if (*limit == 's') {
         __atomic_store_n(&is_done, 1, __ATOMIC_RELEASE);
         pthread_join(swinging, NULL);
     }
