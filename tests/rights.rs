@@ -4,39 +4,19 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::*;
 
-const NOBODY: u32 = 65534;
-
-fn is_root() -> bool {
-    // SAFETY: has no preconditions and cannot fail.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Whether another user can reach what the tests need.
-fn is_open_to_others() -> bool {
-    let mut probe = Command::new("cat");
-    probe.args([library(), env!("CARGO_BIN_EXE_mtr-run")]).uid(NOBODY).gid(NOBODY);
-    probe.output().is_ok_and(|output| output.status.success())
-}
-
 /// state.c, where another user can run it.
 fn state(folder: &Folder) -> Option<PathBuf> {
-    if is_root() && !is_open_to_others() {
-        skip("a read-only folder", "another user cannot read the library");
-        return None;
-    }
-    Some(compile(folder, "state", &program("state.c"), &[]))
+    need_ordinary_user("a read-only folder")
+        .then(|| compile(folder, "state", &program("state.c"), &[]))
 }
 
 /// Runs it in a folder where its user can make no file.
 fn run_closed(command: &mut Command, folder: &Folder) -> Output {
-    if is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
+    by_ordinary_user(command);
     let set = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
     set(0o555);
     let output = command.current_dir(folder.path()).output().unwrap();

@@ -113,6 +113,28 @@ fn what_does_not_fit_into_memory_is_counted() {
 }
 
 #[test]
+fn an_ordinary_user_s_program_has_the_same_room_in_memory() {
+    use std::os::unix::fs::PermissionsExt;
+    if !need_ordinary_user("seccomp: room") {
+        return;
+    }
+    let folder = Folder::new("seccomp-user");
+    let program = program_in(&folder);
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    // Half of the room that there is; more than there would be if it could not be had from the file.
+    let count = 2_000_000u64;
+    let run = Traced::compact(&folder, &program).by_ordinary_user();
+    let run = run.args(&["kill-pwrite", &count.to_string()]).run();
+    assert_eq!(run.output.status.code(), Some(7), "{}", run.description());
+    assert_eq!(lost(&run.path), (0, 0), "{}", run.description());
+    let tail = std::fs::metadata(tail_of(&run.path)).unwrap();
+    assert_eq!(tail.permissions().mode() & 0o777, 0o400);
+    let report = mtr_report([&run.path]).without_faults();
+    assert!(report.summary().allocations > count, "{}", report.text);
+}
+
+#[test]
 fn a_full_log_without_system_calls_is_a_beginning() {
     let folder = Folder::new("seccomp-log");
     program_in(&folder);

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use support::*;
@@ -49,20 +50,31 @@ fn without_rights(how: &str) {
                 traced.arg(how).arg(folder.path()).arg(end).run()
             };
             let mut run_of = run(&[]);
+            let mut path = run_of.path.clone();
             if run_of.output.status.code() == Some(77) && how == "chroot" {
                 fs::remove_file(&run_of.path).unwrap();
                 run_of = run(&["unshare", "-Ur"]);
+                // That of unshare itself stands at the path.
+                fs::remove_file(&run_of.path).unwrap();
+                path = traces_in(&folder).pop().unwrap_or(path);
             }
             if matches!(run_of.output.status.code(), Some(77) | Some(1)) {
                 return skip(&format!("tail: {how}"), "this user may not");
             }
             let what = format!("{format:?} {how} {end}: {}", run_of.description());
             ended(run_of.output.status, end, &what);
-            holds(format, &run_of.path, &run_of.stdout(), &what);
-            fs::remove_file(&run_of.path).unwrap();
-            let _ = fs::remove_file(tail_of(&run_of.path));
+            holds(format, &path, &run_of.stdout(), &what);
+            fs::remove_file(&path).unwrap();
+            let _ = fs::remove_file(tail_of(&path));
         }
     }
+}
+
+/// Logs and traces in a folder.
+fn traces_in(folder: &Folder) -> Vec<std::path::PathBuf> {
+    let paths = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let is_trace = |name: &str| name.starts_with("trace.") && !name.ends_with(".tail");
+    paths.filter(|path| is_trace(&path.file_name().unwrap().to_string_lossy())).collect()
 }
 
 #[test]
@@ -211,5 +223,84 @@ fn without_a_descriptor_each_event_is_recorded_or_counted() {
                 all_are_counted(&folder, format, &[threads, end], all);
             }
         }
+    }
+}
+
+/// A folder that any user may write to, with meddles_with_its_tail.c in it.
+fn open_folder(name: &str) -> (Folder, std::path::PathBuf) {
+    let folder = Folder::new(name);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let source = program("meddles_with_its_tail.c");
+    let program = compile(&folder, "meddles_with_its_tail", &source, &["-O1"]);
+    (folder, program)
+}
+
+/// Runs it as an ordinary user.
+fn meddling(folder: &Folder, program: &Path, format: Format, how: &str, end: &str) -> Run {
+    let traced = format.traced(folder, program).by_ordinary_user();
+    let name = if format == Format::Text { "trace.log.tail" } else { "trace.mtr.tail" };
+    traced.args(&[how, end, name]).run()
+}
+
+#[test]
+fn a_tail_that_is_mapped_cannot_be_truncated_by_accident() {
+    if !need_ordinary_user("tail: truncated") {
+        return;
+    }
+    let (folder, program) = open_folder("tail-emptied");
+    for (format, end) in
+        FORMATS.into_iter().flat_map(|format| ["exit", "kill"].map(|e| (format, e)))
+    {
+        let run = meddling(&folder, &program, format, "empty", end);
+        let what = format!("{format:?} {end}: {}", run.description());
+        ended(run.output.status, end, &what);
+        holds(format, &run.path, &run.stdout(), &what);
+        if end == "kill" {
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&tail_of(&run.path)), mode(&run.path)), (0o400, 0o600), "{what}");
+        }
+        // Whose it is may still remove it, as the next run does.
+        let again = meddling(&folder, &program, format, "empty", end);
+        assert_eq!(again.path, run.path);
+        ended(again.output.status, end, &again.description());
+        fs::remove_file(&run.path).unwrap();
+        let _ = fs::remove_file(tail_of(&run.path));
+    }
+}
+
+#[test]
+fn where_a_file_system_has_no_read_only_tails_it_is_another_one() {
+    let folder = Folder::new("tail-writable");
+    let program = compile(&folder, "ends", &program("ends.c"), &["-pthread"]);
+    for format in FORMATS {
+        let traced = format.traced(&folder, &program).unable_to_create(0o400);
+        let run = traced.args(&["kill", "3001"]).run();
+        ended(run.output.status, "kill", &run.description());
+        let tail = fs::metadata(tail_of(&run.path)).unwrap();
+        assert_eq!(tail.permissions().mode() & 0o777, 0o600);
+        let recorded = Recorded::of(format, &run);
+        assert_eq!((recorded.unsaved(), recorded.counts()[&4242].0), (0, 3001));
+    }
+}
+
+#[test]
+fn a_tail_that_somebody_removes_costs_what_is_in_it_only_if_the_process_is_killed() {
+    if !need_ordinary_user("tail: removed") {
+        return;
+    }
+    let (folder, program) = open_folder("tail-removed");
+    for format in FORMATS {
+        let run = meddling(&folder, &program, format, "remove", "exit");
+        let what = format!("{format:?}: {}", run.description());
+        ended(run.output.status, "exit", &what);
+        holds(format, &run.path, &run.stdout(), &what);
+        fs::remove_file(&run.path).unwrap();
+
+        let run = meddling(&folder, &program, format, "remove", "kill");
+        ended(run.output.status, "kill", &run.description());
+        let report = mtr_report([Path::new("--strict"), &run.path]);
+        assert_eq!(report.status.code(), Some(3), "{}", report.description());
+        blames_nobody(&report);
+        fs::remove_file(&run.path).unwrap();
     }
 }

@@ -146,6 +146,11 @@ pub(crate) fn link(from: &CStr, to: &CStr) -> Result<usize> {
     call!(SYS_link, from.as_ptr(), to.as_ptr())
 }
 
+/// Changes what may be done with a file by those who open it from here on.
+pub(crate) fn change_mode(fd: Fd, mode: u32) -> Result<usize> {
+    call!(SYS_fchmod, fd, mode)
+}
+
 /// Locks a file against all others that ask for its lock; `EWOULDBLOCK` where somebody has it.
 pub(crate) fn try_lock(fd: Fd) -> Result<usize> {
     call!(SYS_flock, fd, libc::LOCK_EX | libc::LOCK_NB)

@@ -116,6 +116,12 @@ pub(crate) fn tail_of(log: &Path) -> PathBuf {
     name.into()
 }
 
+/// Puts another tail in place of a log's: nobody may write to the one that is there.
+pub(crate) fn replace_tail(log: &Path, bytes: &[u8]) {
+    std::fs::remove_file(tail_of(log)).unwrap();
+    std::fs::write(tail_of(log), bytes).unwrap();
+}
+
 /// What a tail file holds, without the space behind it that nobody has used yet.
 pub(crate) fn read_tail(log: &Path) -> Option<Vec<u8>> {
     let file = File::open(tail_of(log)).ok()?;

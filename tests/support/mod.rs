@@ -20,6 +20,7 @@ mod trace;
 mod trace_checker;
 mod trace_chunks;
 mod traced;
+mod user;
 
 pub(crate) use checker::{Count, check_order};
 pub(crate) use compile::{compile, compile_with, example, line_of, program, repository};
@@ -28,7 +29,9 @@ pub(crate) use daemon::Daemon;
 pub(crate) use folder::Folder;
 pub(crate) use golden::compare_with_golden;
 pub(crate) use hazard::{Hazard, the_report_agrees};
-pub(crate) use log::{Item, Log, Module, Op, Place, Record, logs_beside, read_tail, tail_of};
+pub(crate) use log::{
+    Item, Log, Module, Op, Place, Record, logs_beside, read_tail, replace_tail, tail_of,
+};
 pub(crate) use recorded::{Counts, FORMATS, Format, Recorded, printed_counts};
 pub(crate) use report::{Report, Summary, mtr_report};
 pub(crate) use tools::{
@@ -38,3 +41,4 @@ pub(crate) use trace::{Event, Info, Kind, Stack, Trace, traces_beside};
 pub(crate) use trace_checker::{TraceCount, check_trace_order, visit_trace};
 pub(crate) use trace_chunks::seal;
 pub(crate) use traced::{Run, Traced, clean_command, library, mtr_run, run_plain};
+pub(crate) use user::{NOBODY, by_ordinary_user, is_root, need_ordinary_user};

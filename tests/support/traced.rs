@@ -93,6 +93,12 @@ impl Traced {
         self
     }
 
+    /// Runs it as a user without special rights.
+    pub(crate) fn by_ordinary_user(mut self) -> Self {
+        super::by_ordinary_user(&mut self.command);
+        self
+    }
+
     /// No file may be longer than so many bytes.
     pub(crate) fn below_file_size(mut self, bytes: u64) -> Self {
         use std::os::unix::process::CommandExt;
@@ -106,6 +112,35 @@ impl Traced {
         };
         // SAFETY: `lower` allocates nothing and takes no lock.
         unsafe { self.command.pre_exec(lower) };
+        self
+    }
+
+    /// It cannot create a file of this mode (EACCES): a filter of system calls sees to that.
+    pub(crate) fn unable_to_create(mut self, mode: u32) -> Self {
+        use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
+        use std::os::unix::process::CommandExt;
+        let at = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+        // In seccomp_data: the number at 0, the fourth argument at 40.
+        let mut filter = [
+            at(BPF_LD | BPF_W | BPF_ABS, 0, 0),
+            at(BPF_JMP | BPF_JEQ | BPF_K, 3, libc::SYS_openat as u32),
+            at(BPF_LD | BPF_W | BPF_ABS, 0, 40),
+            at(BPF_JMP | BPF_JEQ | BPF_K, 1, mode),
+            at(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::EACCES as u32),
+            at(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let install = move || {
+            let program =
+                libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+            // SAFETY: async-signal-safe; the filter is the closure's own.
+            let done = unsafe {
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                    && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+            };
+            if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        };
+        // SAFETY: `install` allocates nothing and takes no lock.
+        unsafe { self.command.pre_exec(install) };
         self
     }
 

@@ -5,7 +5,8 @@ use mtr_format::compact::sum;
 use mtr_format::tail;
 
 use super::closed::{self, Closed};
-use super::{limits, open, ring, whose};
+use super::tail_file::{open_tail, remove_tail};
+use super::{limits, ring, whose};
 use crate::global::{Path, Scratch, Text};
 use crate::sys::{self, Fd};
 
@@ -14,9 +15,9 @@ use crate::sys::{self, Fd};
 pub(super) fn absorb(log: &Path) {
     let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
     let Ok(fd) = sys::openat(log.as_c_str(), flags, 0) else { return };
-    if let Some(tail_fd) = open::open_tail(log) {
+    if let Some(tail_fd) = open_tail(log) {
         if write_out(fd, tail_fd).is_some() {
-            open::remove_tail(log);
+            remove_tail(log);
         }
         sys::close(tail_fd);
     }

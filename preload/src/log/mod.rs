@@ -12,14 +12,16 @@ pub(crate) mod process;
 mod publish;
 pub(crate) mod ring;
 pub(crate) mod session;
+mod tail_file;
 mod whose;
 
 use crate::config;
 use crate::record::compact;
 
 pub(crate) use header::{Parent, started, write_header};
-pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove, remove_tail};
+pub(crate) use open::{Cannot, create, detach_tail, earlier, id, path, remove};
 use open::{make_folders, new_id};
+pub(crate) use tail_file::remove_tail;
 
 /// Writes a line that is not a record, newline added.
 pub(crate) fn write_comment(line: &[u8]) {

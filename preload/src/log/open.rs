@@ -11,6 +11,7 @@ use super::absorb::absorb;
 use super::path::{expand, is_numbered};
 use super::process::Process;
 use super::publish::publish;
+use super::tail_file::{create_tail, open_for_writing, remove_tail};
 use super::whose::{Claimant, Found, look_at, whose};
 use super::{chunks, file, header, ring};
 use crate::config;
@@ -121,20 +122,6 @@ fn create_log(claimant: Claimant<'_>, id: u64) -> Result<Fd, Cannot> {
         }
     }
     Err(Cannot::Create(libc::EEXIST))
-}
-
-/// Creates `path` as a new file, in place of a regular file that is there.
-fn create_file(path: &Path) -> sys::Result<Fd> {
-    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-    for _ in 0..16 {
-        match sys::openat(path.as_c_str(), flags, 0o600) {
-            Err(libc::EEXIST) => {
-                sys::unlink(path.as_c_str())?;
-            }
-            other => return other,
-        }
-    }
-    Err(libc::EEXIST)
 }
 
 /// Makes the folders that `path` lies in.
@@ -299,7 +286,7 @@ pub(super) unsafe fn map_chunks(tail: *mut u8, first: usize, slots: usize) -> sy
 
 /// Gives blocks on the disk to the first `len` bytes of the tail of a compact trace.
 pub(super) fn make_room_in_tail(len: usize) -> sys::Result<usize> {
-    let fd = open_tail_for_writing(file::path()).ok_or(libc::ENOENT)?;
+    let fd = open_for_writing(file::path()).ok_or(libc::ENOENT)?;
     let done = match sys::soft_limit(libc::RLIMIT_FSIZE) >= len as u64 {
         true => sys::fallocate(fd, len),
         false => Err(libc::EFBIG),
@@ -308,45 +295,9 @@ pub(super) fn make_room_in_tail(len: usize) -> sys::Result<usize> {
     done
 }
 
-fn with_tail_path<T>(log: &Path, action: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
-    let mut path = Scratch::<{ libc::PATH_MAX as usize }>::new()?;
-    path.push(log.as_bytes());
-    path.push(tail::SUFFIX.as_bytes());
-    if path.is_cut() { None } else { action(&path) }
-}
-
-fn create_tail(log: &Path) -> Option<Fd> {
-    with_tail_path(log, |path| create_file(path).ok())
-}
-
-/// Opens the tail of a log.
-pub(super) fn open_tail(log: &Path) -> Option<Fd> {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
-    with_tail_path(log, |path| sys::openat(path.as_c_str(), flags, 0).ok())
-}
-
-/// Opens the tail of this process's own trace, if it is still the one that is mapped.
-fn open_tail_for_writing(log: &Path) -> Option<Fd> {
-    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
-    let fd = with_tail_path(log, |path| sys::openat(path.as_c_str(), flags, 0).ok())?;
-    let mut id = [0; 8];
-    // SAFETY: `id` is an array of that many bytes.
-    let read = unsafe { sys::pread(fd, id.as_mut_ptr(), id.len(), tail::ID as u64) };
-    if read == Ok(id.len()) && u64::from_le_bytes(id) == self::id() {
-        return Some(fd);
-    }
-    sys::close(fd);
-    None
-}
-
 /// Removes the log that was just created, which cannot even have its first lines.
 pub(crate) fn remove() {
     remove_tail(path());
     let _ = sys::unlink(path().as_c_str());
     file::abandon();
-}
-
-/// Removes the tail of a log that is whole without it.
-pub(crate) fn remove_tail(log: &Path) {
-    with_tail_path(log, |path| sys::unlink(path.as_c_str()).ok());
 }

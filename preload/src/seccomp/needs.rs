@@ -45,7 +45,7 @@ fn are_met_place() -> u64 {
 }
 
 /// Without these nothing can be recorded, or something would be left open or be said on stderr.
-fn needed(fd: u64, at: u64) -> [(i64, [u64; 6]); 18] {
+fn needed(fd: u64, at: u64) -> [(i64, [u64; 6]); 19] {
     let cwd = libc::AT_FDCWD as u64;
     let read = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
     let write = (libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY) as u64;
@@ -67,6 +67,7 @@ fn needed(fd: u64, at: u64) -> [(i64, [u64; 6]); 18] {
         (libc::SYS_openat, [cwd, at, read, 0, 0, 0]),
         (libc::SYS_openat, [cwd, at, write, 0, 0, 0]),
         (libc::SYS_openat, [cwd, at, create, 0o600, 0, 0]),
+        (libc::SYS_openat, [cwd, at, create, 0o400, 0, 0]),
         (libc::SYS_newfstatat, [cwd, at, at, nofollow, 0, 0]),
         (libc::SYS_close, [fd, 0, 0, 0, 0, 0]),
         (libc::SYS_mmap, [0, 1 << 16, protection, private, u64::MAX, 0]),
