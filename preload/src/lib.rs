@@ -40,6 +40,8 @@ mod environment; // where they stand
 mod global; // statics and texts without allocation
 mod sys; // system calls
 mod arch; // what depends on the processor
+#[cfg(test)]
+mod stepping; // for tests: what each instruction leaves
 
 /// Nothing here panics; should it happen all the same, the program is not to be unwound from inside
 /// malloc.

@@ -297,6 +297,27 @@ impl Fields {
     }
 }
 
+/// What `read` gets out of a tail by its fields, which the process may be changing meanwhile, and the fields
+/// as they are behind that. What a process gives up as lost it has counted before: so nothing is missing of
+/// which they do not say so. They say it of what was read still only where more is lost all the time.
+fn settled<T>(
+    file: &File,
+    path: &Path,
+    mut read: impl FnMut(&Fields) -> Result<T, Error>,
+) -> Result<(Fields, T), Error> {
+    const TRIES: usize = 8;
+    let (mut fields, mut tries) = (Fields::read(file, path)?, 0);
+    loop {
+        let found = read(&fields)?;
+        let now = Fields::read(file, path)?;
+        tries += 1;
+        if (now.loss, now.end) == (fields.loss, fields.end) || tries == TRIES {
+            return Ok((now, found));
+        }
+        fields = now;
+    }
+}
+
 fn damaged(path: &Path, expected: &'static str, found: String) -> Error {
     Error::Tail { path: path.into(), expected, found }
 }

@@ -57,6 +57,12 @@ fn out_of_the_way(fd: Fd) -> core::result::Result<Fd, Fd> {
     if (lowest..lowest + PLACES).contains(&moved) { Ok(moved) } else { Err(moved) }
 }
 
+/// Counts what is lost in the front of a tail that has no log.
+#[cfg(test)]
+pub(crate) fn count_in(tail: *mut u8) {
+    TAIL.store(tail, Ordering::Release);
+}
+
 /// Absolute path of the log.
 pub(crate) fn path() -> &'static Path {
     // SAFETY: written only while the process starts (see `adopt`).
@@ -317,27 +323,34 @@ pub(super) fn overwrite(position: u64, bytes: &[u8]) -> bool {
     descriptor().is_ok_and(|log| write_all(log.fd, position, bytes) == (bytes.len(), None))
 }
 
-/// Counts records that are not in the log.
+/// Counts records that are not in the log. To be called before what may still be read of them is given
+/// up: a process that is killed in between has too much counted, never too little.
 pub(crate) fn lose(records: u64, errno: Errno) {
     let tail = TAIL.load(Ordering::Acquire);
-    // SAFETY: the tail's first page stays mapped, is aligned, and the two words are only used as
-    // atomics.
-    let (count, first) = unsafe {
-        (
-            &*tail.add(tail::LOST).cast::<AtomicU64>(),
-            &*tail.add(tail::LOST_ERRNO).cast::<AtomicI32>(),
-        )
-    };
-    count.fetch_add(records, Ordering::Relaxed);
+    // SAFETY: the tail's first page stays mapped, is aligned, and the word is only used as an atomic.
+    let first = unsafe { &*tail.add(tail::LOST_ERRNO).cast::<AtomicI32>() };
+    // In this order: what is said of a number stands before the number.
     if first.compare_exchange(0, errno, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         let (seconds, nanoseconds) = sys::wall_clock();
         let now = seconds * 1_000_000_000 + nanoseconds;
         since(tail).store(now.saturating_sub(super::started()), Ordering::Relaxed);
     }
+    count(tail).fetch_add(records, Ordering::AcqRel);
+    // Not before: readers leave out what lies behind, and take some of it for counted.
     if let Some((end, _)) = limits::end() {
         // SAFETY: as above.
-        unsafe { (*tail.add(tail::END).cast::<AtomicU64>()).store(end, Ordering::Relaxed) };
+        unsafe { (*tail.add(tail::END).cast::<AtomicU64>()).store(end, Ordering::Release) };
     }
+}
+
+/// Takes back what [`lose`] has counted because another thread might not have.
+pub(crate) fn take_back(records: u64) {
+    count(TAIL.load(Ordering::Acquire)).fetch_sub(records, Ordering::AcqRel);
+}
+
+fn count(tail: *mut u8) -> &'static AtomicU64 {
+    // SAFETY: as in `lose`.
+    unsafe { &*tail.add(tail::LOST).cast::<AtomicU64>() }
 }
 
 fn since(tail: *mut u8) -> &'static AtomicU64 {
@@ -354,10 +367,6 @@ pub(crate) fn lost_since() -> u64 {
 pub(crate) fn lost() -> (u64, Errno) {
     let tail = TAIL.load(Ordering::Acquire);
     // SAFETY: as in `lose`.
-    unsafe {
-        (
-            (*tail.add(tail::LOST).cast::<AtomicU64>()).load(Ordering::Relaxed),
-            (*tail.add(tail::LOST_ERRNO).cast::<AtomicI32>()).load(Ordering::Relaxed),
-        )
-    }
+    let errno = unsafe { &*tail.add(tail::LOST_ERRNO).cast::<AtomicI32>() };
+    (count(tail).load(Ordering::Relaxed), errno.load(Ordering::Relaxed))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mtr_format::tail as layout;
 
-use super::{Fields, Loss, damaged, u64_at};
+use super::{Fields, Loss, damaged, settled, u64_at};
 use crate::error::Error;
 
 /// The tail of a log as it was at one moment.
@@ -24,8 +24,17 @@ pub struct Blocks {
 impl Blocks {
     /// Reads the tail in `file`, which its process may be writing to.
     pub(super) fn read(file: &File, path: &Path) -> Result<Blocks, Error> {
+        let (fields, mut tail) = settled(file, path, |fields| Self::read_by(fields, file, path))?;
+        tail.loss = fields.loss;
+        if let Some(end) = fields.end {
+            tail.end_at(end);
+        }
+        Ok(tail)
+    }
+
+    fn read_by(fields: &Fields, file: &File, path: &Path) -> Result<Blocks, Error> {
         let at = |position| move |source| Error::Read { path: path.into(), position, source };
-        let Fields { id, size, count, loss, end } = Fields::read(file, path)?;
+        let Fields { id, size, count, .. } = *fields;
         if !size.is_power_of_two() {
             return Err(damaged(path, "a power of two as block size", size.to_string()));
         }
@@ -34,7 +43,7 @@ impl Blocks {
         }
         let mut head = vec![0; layout::BLOCKS];
         file.read_exact_at(&mut head, 0).map_err(at(0))?;
-        let mut tail = Blocks { id, loss, blocks: Vec::new() };
+        let mut tail = Blocks { id, ..Blocks::default() };
         for index in 0..count {
             let number_at = layout::NUMBERS + 8 * index;
             let mut number = u64_at(&head, number_at);
@@ -58,9 +67,6 @@ impl Blocks {
             }
         }
         tail.blocks.sort_unstable_by_key(|(position, _)| *position);
-        if let Some(end) = end {
-            tail.end_at(end);
-        }
         Ok(tail)
     }
 

@@ -8,7 +8,7 @@ use mtr_format::compact::chunk::{ALIGN, CHUNK, HEADER, Header};
 use mtr_format::compact::decode::{Decoder, Record};
 use mtr_format::tail as layout;
 
-use super::{Fields, Loss, damaged, u64_at};
+use super::{Fields, Loss, damaged, settled, u64_at};
 use crate::error::Error;
 use crate::read::front::read_at;
 
@@ -34,11 +34,22 @@ impl Slots {
     /// Reads the tail in `file`, which its process may be writing to: then what is there is only
     /// known to be complete up to a moment.
     pub(super) fn read(file: &File, path: &Path, is_running: bool) -> Result<Slots, Error> {
-        let Fields { id, size, count, loss, .. } = Fields::read(file, path)?;
+        let (fields, slots) =
+            settled(file, path, |fields| Self::read_by(fields, file, path, is_running))?;
+        Ok(Slots { loss: fields.loss, ..slots })
+    }
+
+    fn read_by(
+        fields: &Fields,
+        file: &File,
+        path: &Path,
+        is_running: bool,
+    ) -> Result<Slots, Error> {
+        let Fields { id, size, count, .. } = *fields;
         if size < CHUNK as u64 || !size.is_multiple_of(ALIGN as u64) {
             return Err(damaged(path, "slots of 32,768 bytes", size.to_string()));
         }
-        let mut slots = Slots { id, loss, ..Slots::default() };
+        let mut slots = Slots { id, ..Slots::default() };
         let read = || -> Result<Vec<Vec<u8>>, Error> {
             let mut chunks: Vec<Vec<u8>> = Vec::new();
             for index in 0..count as u64 {

@@ -1,3 +1,5 @@
+mod settled;
+
 use super::*;
 use std::fs;
 use std::io::Read;

@@ -74,7 +74,7 @@ fn boundary_in(position: u64, len: usize) -> Option<u64> {
 pub(super) fn write_block(block: u64, bytes: &[u8]) {
     let position = block * BLOCK as u64;
     if let (written, Some(errno)) = file::write_at(position, bytes) {
-        file::lose(records_behind(position, written, bytes, false), errno);
+        file::lose(records_behind(position, written, bytes, false, errno), errno);
         file::state_loss();
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn write_from_slot(position: u64, bytes: &[u8], begins_in_comment: bo
         if file::stays_in_tail(errno) {
             return false;
         }
-        file::lose(records_behind(position, written, bytes, begins_in_comment), errno);
+        file::lose(records_behind(position, written, bytes, begins_in_comment, errno), errno);
         file::state_loss();
     }
     true
@@ -98,16 +98,33 @@ pub(super) fn lose_part(position: u64, parts: &[&[u8]], from: usize, to: usize, 
     let is_missing = match boundary_in(position, len_of(parts)) {
         _ if is_comment(&[byte_of(parts, 0)]) => false,
         Some(_) if from == 0 && begins_line(&[byte_of(parts, to), byte_of(parts, to + 1)]) => false,
-        Some(boundary) => COUNTED.add(boundary / BLOCK as u64),
+        Some(boundary) => count_shared(boundary / BLOCK as u64, errno),
         None => true,
     };
     file::lose(is_missing.into(), errno);
     file::state_loss();
 }
 
+/// Counts the line that a block shares with the one before it, unless it was counted before. First it is
+/// counted, then that is said: whoever gives its other part up because this is said finds it counted. False:
+/// there is nothing left to count.
+fn count_shared(block: u64, errno: Errno) -> bool {
+    file::lose(1, errno);
+    if !COUNTED.add(block) {
+        file::take_back(1);
+    }
+    false
+}
+
 /// Records among `bytes`, which are for `position`, that are not in the file with the first `written` of
 /// them and not counted yet. They may begin or end with a part of a line where their block does.
-fn records_behind(position: u64, written: usize, bytes: &[u8], begins_in_comment: bool) -> u64 {
+fn records_behind(
+    position: u64,
+    written: usize,
+    bytes: &[u8],
+    begins_in_comment: bool,
+    errno: Errno,
+) -> u64 {
     let mut records = 0;
     // A line of which a part was written is missing, and its beginning says whether it is a record.
     let whole_lines = bytes.get(..written).unwrap_or(bytes).iter().rposition(|byte| *byte == b'\n');
@@ -118,7 +135,7 @@ fn records_behind(position: u64, written: usize, bytes: &[u8], begins_in_comment
     while let Some(last) = rest.len().checked_sub(1) {
         let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(last);
         let Some((line, behind)) = rest.split_at_checked(end + 1) else { break };
-        records += u64::from(!is_inside && is_record_to_count(at, line));
+        records += u64::from(!is_inside && is_record_to_count(at, line, errno));
         at += line.len() as u64;
         (is_inside, rest) = (false, behind);
     }
@@ -126,8 +143,8 @@ fn records_behind(position: u64, written: usize, bytes: &[u8], begins_in_comment
 }
 
 /// Whether a line that could not be written, or the part of it that stands in this block, is a record,
-/// and nobody else has counted it.
-fn is_record_to_count(position: u64, line: &[u8]) -> bool {
+/// and has yet to be counted.
+fn is_record_to_count(position: u64, line: &[u8], errno: Errno) -> bool {
     let end = position + line.len() as u64;
     let block_at = |at: u64| at.is_multiple_of(BLOCK as u64).then_some(at / BLOCK as u64);
     let is_inside_comment = block_at(position).is_some_and(|block| IN_COMMENTS.has(block));
@@ -136,9 +153,9 @@ fn is_record_to_count(position: u64, line: &[u8]) -> bool {
     }
     match (line.ends_with(b"\n"), block_at(position), block_at(end)) {
         (true, None, _) => true,
-        (true, Some(block), _) => COUNTED.add(block),
+        (true, Some(block), _) => count_shared(block, errno),
         // What reads like a line by itself in the next block is one to readers.
-        (false, _, Some(block)) => !begins_line(&front_of(end)) && COUNTED.add(block),
+        (false, _, Some(block)) => !begins_line(&front_of(end)) && count_shared(block, errno),
         (false, ..) => false,
     }
 }
@@ -170,13 +187,39 @@ fn front_of(position: u64) -> [u8; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stepping::at_each_instruction;
+    use crate::sys;
+
+    const SHARED: u64 = 7;
+    static NEITHER: AtomicU64 = AtomicU64::new(0);
+
+    fn look() {
+        let is_missing = COUNTED.has(SHARED) && file::lost().0 == 0;
+        NEITHER.fetch_add(is_missing.into(), Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_line_that_is_said_to_be_counted_is_and_once() {
+        let front = sys::map_anonymous(mtr_format::tail::BLOCKS).unwrap();
+        let both_blocks = || {
+            count_shared(SHARED, libc::EIO);
+            count_shared(SHARED, libc::EIO);
+        };
+        let prepare = || {
+            file::count_in(front);
+            COUNTED.clear();
+        };
+        let steps = at_each_instruction(prepare, both_blocks, look);
+        assert!(steps > 30, "{steps}");
+        assert_eq!((NEITHER.load(Ordering::Relaxed), file::lost()), (0, (1, libc::EIO)));
+    }
 
     #[test]
     fn a_comment_of_which_a_part_was_written_is_no_record() {
         let first = b"@ p [0x1] + 0x10 0x1\n";
         let lines = [first, &b"# module 0x1 0x2 0x1 - p p\n"[..], b"@ p [0x1] - 0x10\n"].concat();
         let comment_end = first.len() + 27;
-        let count = |written| records_behind(700 * BLOCK as u64 + 100, written, &lines, false);
+        let count = |written| records_behind(700 * BLOCK as u64 + 100, written, &lines, false, libc::EIO);
         assert!((0..first.len()).all(|written| count(written) == 2));
         assert!((first.len()..lines.len()).all(|written| count(written) == 1));
         assert_eq!((lines[comment_end - 1], count(comment_end), count(lines.len())), (b'\n', 1, 0));

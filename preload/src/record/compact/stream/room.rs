@@ -1,5 +1,8 @@
 //! Chunks: where one begins, and how it gets into the file.
 
+#[cfg(test)]
+mod tests;
+
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -187,7 +190,8 @@ pub(super) unsafe fn write_out(records: *mut u8, may_stay: bool) -> Outcome {
 }
 
 /// Counts the events of a chunk as lost, and takes them out of the slot: readers of the tail would take
-/// them for recorded. The next chunk's header says how many were lost before it.
+/// them for recorded. A kill in between leaves them there and counted; in the other order they would be
+/// neither. The next chunk's header says how many were lost before it.
 ///
 /// # Safety
 /// `records` are those of a slot.
@@ -197,9 +201,10 @@ unsafe fn lose(records: *mut u8, errno: Errno) {
     let lost = events_in(unsafe { chunk_of(records) }.get(chunk::HEADER..).unwrap_or(&[]));
     // SAFETY: a slot's header, its fields at their natural alignment.
     let field = |at: usize| unsafe { &*records.sub(chunk::HEADER).add(at).cast::<AtomicU32>() };
-    field(chunk::LENGTH).store(0, Ordering::Release);
-    field(chunk::LOST).fetch_add(lost, Ordering::Relaxed);
     file::lose(lost.into(), errno);
+    field(chunk::LENGTH).store(0, Ordering::Release);
+    // Behind that: as long as there are records, it speaks of what was lost before them.
+    field(chunk::LOST).fetch_add(lost, Ordering::AcqRel);
     file::state_loss();
 }
 

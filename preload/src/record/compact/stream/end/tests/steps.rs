@@ -3,12 +3,40 @@
 use super::super::{OPEN, STAYS, WRITING, WRITING_ITSELF, WRITTEN};
 use super::whole;
 use super::{
-    CAPACITY, CLOSER, Closer, EVENTS, PATIENCE, REALLOC, Rules, State, Step, Store, THREAD,
+    CAPACITY, CLOSER, Closer, EVENTS, Losing, PATIENCE, REALLOC, Rules, State, Step, Store, THREAD,
 };
 
 impl State {
+    /// A step of `lose`, if it has begun.
+    fn step_lose(&self, of: usize, rules: Rules) -> Option<Vec<State>> {
+        let mut next = self.clone();
+        let (is_first, slot, records) = match self.losing[of] {
+            Losing::Nothing => return None,
+            Losing::Begun(slot, records) => {
+                next.losing[of] = Losing::Half(slot, records);
+                (true, slot, records)
+            }
+            Losing::Half(slot, records) => {
+                next.losing[of] = Losing::Nothing;
+                (false, slot, records)
+            }
+        };
+        if is_first != rules.counts_first {
+            next.buffers[of].push(Store::Length(slot, 0));
+        } else if self.has_stored(of) {
+            // A locked instruction.
+            next.counted |= records & 0xf;
+        } else {
+            return Some(Vec::new());
+        }
+        Some(vec![next])
+    }
+
     /// A step of the stream's thread.
     pub(super) fn step_thread(&self, rules: Rules) -> Vec<State> {
+        if let Some(states) = self.step_lose(THREAD, rules) {
+            return states;
+        }
         let mut next = self.clone();
         let (mut stores, slot) = (Vec::new(), self.own_slot);
         let is_realloc = self.event == REALLOC && !self.saw_closed;
@@ -53,7 +81,7 @@ impl State {
                 if len > 0 || rules.claims_when_empty { Step::Claim } else { Step::Append }
             }
             Step::WriteFull => {
-                let outcomes = self.write_out(slot, false).into_iter();
+                let outcomes = self.write_out(THREAD, slot, false).into_iter();
                 let go_on =
                     |(next, _)| State { step: Step::Begin, number: self.number + 1, ..next };
                 return outcomes.map(go_on).collect();
@@ -61,7 +89,7 @@ impl State {
             Step::Claim if next.claim(OPEN, WRITING_ITSELF) => Step::WriteItself,
             Step::Claim => self.go_on_after(&mut next, self.end, rules),
             Step::WriteItself => {
-                let outcomes = self.write_out(slot, true).into_iter();
+                let outcomes = self.write_out(THREAD, slot, true).into_iter();
                 let go_on = |(next, state)| State { step: Step::StoreState, state, ..next };
                 return outcomes.map(go_on).collect();
             }
@@ -101,7 +129,7 @@ impl State {
                 Step::WriteAtOnce
             }
             Step::WriteAtOnce => {
-                let outcomes = self.write_out(slot, true).into_iter();
+                let outcomes = self.write_out(THREAD, slot, true).into_iter();
                 let go_on = |(next, state)| State { step: Step::StoreStateAtOnce, state, ..next };
                 return outcomes.map(go_on).collect();
             }
@@ -148,11 +176,15 @@ impl State {
 
     /// A step of the one who ends the process.
     pub(super) fn step_closer(&self, rules: Rules) -> Vec<State> {
+        if let Some(states) = self.step_lose(CLOSER, rules) {
+            return states;
+        }
         let mut next = self.clone();
         let buffer = &mut next.buffers[CLOSER];
         let is_behind = match self.closer {
             Closer::Limit => rules.has_fences,
-            Closer::Claim | Closer::Write | Closer::StateEnd | Closer::Remove => true,
+            Closer::Claim | Closer::Write | Closer::StoreState => true,
+            Closer::StateEnd | Closer::Remove => true,
             Closer::Barrier => rules.has_barrier,
             _ => false,
         };
@@ -192,7 +224,7 @@ impl State {
             Closer::Claim if matches!(self.end, WRITTEN | STAYS) => Closer::StateEnd,
             Closer::Claim => look_again,
             Closer::Write => {
-                let outcomes = self.write_out(self.claimed, true).into_iter();
+                let outcomes = self.write_out(CLOSER, self.claimed, true).into_iter();
                 let closer = Closer::StoreState;
                 let go_on = |(next, outcome)| State { closer, outcome, ..next };
                 return outcomes.map(go_on).collect();
