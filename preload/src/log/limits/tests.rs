@@ -1,5 +1,10 @@
 //! A model of how a log ends among threads that write to it, run through all interleavings: three writers
-//! of blocks, or of pieces of one, that follow each other, of which one or two meet a limit or a full disk.
+//! of blocks, or of pieces of one, that follow each other, of which one or two meet a limit or a full disk. The
+//! process may be killed at any time: a block is in the tail until its writer has counted what is lost of it.
+//! (Not so a line that two blocks share: a kill between the cut that takes a part of it out of the file and
+//! the count hides that one. So does one while an end is stated that is about to be raised again.)
+
+mod complaints;
 
 use std::collections::HashSet;
 
@@ -22,6 +27,8 @@ struct Rules {
     keeps_front: bool,
     /// Who takes a part of a line back that was there looks whether something before it is missing.
     trims_only_whole_parts: bool,
+    /// What is lost is counted before its block is given up.
+    counts_before_giving_up: bool,
 }
 
 const OURS: Rules = Rules {
@@ -32,6 +39,7 @@ const OURS: Rules = Rules {
     trims_only_at_highest: true,
     keeps_front: true,
     trims_only_whole_parts: true,
+    counts_before_giving_up: true,
 };
 
 /// What a writer meets.
@@ -96,7 +104,11 @@ enum Step {
     BeforeEnd,
     BeforeFile,
     Failed,
+    // lose
     Count,
+    /// The block in the tail.
+    GiveUp,
+    CountLate,
     Done,
 }
 
@@ -132,6 +144,9 @@ struct State {
     file_len: u8,
     /// By the line's last unit.
     counted: [bool; UNITS],
+    /// Where the log ends as the tail says, [`NONE`] while it does not.
+    stated_end: u8,
+    in_tail: [bool; WRITERS],
     writers: [Writer; WRITERS],
 }
 
@@ -322,22 +337,22 @@ impl Case {
                 me.written = me.written.min(state.end.saturating_sub(position));
                 Step::Count
             }
-            Step::Count => {
-                let from =
-                    if self.log.is_compact && me.written < self.log.block { 0 } else { me.written };
-                let mut begin = position + from;
-                while begin < behind {
-                    // A line, or the part of one that is in this block.
-                    let end = self.log.line_ends.iter().copied().find(|end| *end > begin);
-                    let line = end.unwrap_or(behind);
-                    let to = line.min(behind);
-                    let mut units = begin..to;
-                    let is_there = units.all(|unit| state.file[usize::from(unit)]);
-                    let is_front = to <= self.log.front;
-                    let is_counted = (self.log.is_compact || !is_there) && !is_front;
-                    next.counted[usize::from(line) - 1] |= is_counted;
-                    begin = to;
-                }
+            Step::Count if me.written == self.log.block => {
+                next.in_tail[index] = false;
+                Step::Done
+            }
+            Step::Count if rules.counts_before_giving_up => {
+                self.count(&mut next, &me, position);
+                next.stated_end = state.end;
+                Step::GiveUp
+            }
+            Step::Count => Step::GiveUp,
+            Step::GiveUp => {
+                next.in_tail[index] = false;
+                if rules.counts_before_giving_up { Step::Done } else { Step::CountLate }
+            }
+            Step::CountLate => {
+                self.count(&mut next, &me, position);
                 Step::Done
             }
             Step::Done => return None,
@@ -346,43 +361,48 @@ impl Case {
         Some(next)
     }
 
+    /// Counts the lines that a block has a part of and the file not.
+    fn count(&self, next: &mut State, me: &Writer, position: u8) {
+        let behind = position + self.log.block;
+        let is_lost = self.log.is_compact && me.written < self.log.block;
+        let mut begin = if is_lost { position } else { position + me.written };
+        while begin < behind {
+            // A line, or the part of one that is in this block.
+            let end = self.log.line_ends.iter().copied().find(|end| *end > begin);
+            let line = end.unwrap_or(behind);
+            let to = line.min(behind);
+            let mut units = begin..to;
+            let is_there = units.all(|unit| next.file[usize::from(unit)]);
+            let is_counted = (self.log.is_compact || !is_there) && to > self.log.front;
+            next.counted[usize::from(line) - 1] |= is_counted;
+            begin = to;
+        }
+    }
+
     fn behind_stop(&self, me: &Writer, position: u8, after: impl Fn(Then) -> Step) -> Step {
         let is_asked = me.at == position && !self.log.is_compact;
         if is_asked { Step::BeforeHighest } else { after(me.then) }
-    }
-
-    /// What is wrong when all have come to their end.
-    fn complaint(&self, state: &State) -> Option<&'static str> {
-        if state.writers.iter().any(|writer| writer.step != Step::Done) {
-            return None;
-        }
-        if !state.file.iter().take(self.log.front.into()).all(|unit| *unit) {
-            return Some("the first lines are gone");
-        }
-        let mut begin = 0;
-        self.log.line_ends.iter().find_map(|end| {
-            let is_there = state.file[begin..usize::from(*end)].iter().all(|unit| *unit);
-            begin = usize::from(*end);
-            match (is_there, state.counted[begin - 1]) {
-                (true, true) => Some("it is there, and counted as lost"),
-                (false, false) => Some("it is gone, and not counted"),
-                _ => None,
-            }
-        })
     }
 }
 
 /// Everything that can go wrong, and the number of states.
 fn explore(rules: Rules, log: Log, fates: [Fate; WRITERS]) -> (HashSet<&'static str>, usize) {
     let case = Case { rules, log, fates };
-    let mut begin =
-        State { end: NONE, highest: log.front, file_len: log.front, ..State::default() };
+    let mut begin = State {
+        end: NONE,
+        stated_end: NONE,
+        highest: log.front,
+        file_len: log.front,
+        in_tail: [true; WRITERS],
+        ..State::default()
+    };
     begin.file.iter_mut().take(log.front.into()).for_each(|unit| *unit = true);
     let (mut seen, mut open) = (HashSet::new(), vec![begin]);
     let mut complaints = HashSet::new();
     while let Some(state) = open.pop() {
         if seen.insert(state) {
             complaints.extend(case.complaint(&state));
+            complaints.extend(case.complaint_if_killed(&state));
             open.extend((0..WRITERS).filter_map(|index| case.step(&state, index)));
         }
     }
@@ -437,4 +457,9 @@ fn every_rule_is_needed() {
     let rules = Rules { keeps_front: false, ..OURS };
     let complaints = explore(rules, WITH_FRONT, [Full(0), Fine, Fine]).0;
     assert!(complaints.contains("the first lines are gone"));
+    for log in [CHUNKS, SHORT, CROSSING] {
+        let rules = Rules { counts_before_giving_up: false, ..OURS };
+        let complaints = explore(rules, log, [Fine, Full(0), Fine]).0;
+        assert!(complaints.contains("a kill hides it"), "{log:?}");
+    }
 }

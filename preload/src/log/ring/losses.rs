@@ -219,7 +219,8 @@ mod tests {
         let first = b"@ p [0x1] + 0x10 0x1\n";
         let lines = [first, &b"# module 0x1 0x2 0x1 - p p\n"[..], b"@ p [0x1] - 0x10\n"].concat();
         let comment_end = first.len() + 27;
-        let count = |written| records_behind(700 * BLOCK as u64 + 100, written, &lines, false, libc::EIO);
+        let count =
+            |written| records_behind(700 * BLOCK as u64 + 100, written, &lines, false, libc::EIO);
         assert!((0..first.len()).all(|written| count(written) == 2));
         assert!((first.len()..lines.len()).all(|written| count(written) == 1));
         assert_eq!((lines[comment_end - 1], count(comment_end), count(lines.len())), (b'\n', 1, 0));
