@@ -190,7 +190,7 @@ proptest! {
     ) {
         let mut text = b"# mtr log 1\n# pid 1\n# lost 2 28 5\n".to_vec();
         for record in 0..records {
-            write!(text, "@ ./t:[0x{:x}] + 0x{:x}0 0x10\n", record % 7, record + 1).unwrap();
+            writeln!(text, "@ ./t:[0x{:x}] + 0x{:x}0 0x10", record % 7, record + 1).unwrap();
         }
         for (at, length) in holes {
             let length = length.min(text.len());
