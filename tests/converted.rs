@@ -95,7 +95,7 @@ fn what_was_done_to_a_trace_is_said() {
         std::fs::write(&harmed, bytes).unwrap();
     };
     without(2 * 32768..3 * 32768, 0);
-    is_said(&harmed, "1 chunk of the trace is missing from ");
+    is_said(&harmed, "1 chunk of the trace is missing");
     without(3 * 32768..5 * 32768 + 9, 7);
     is_said(&harmed, "damaged: about");
     without(2 * 32768 + 2000..2 * 32768 + 2001, 1);
