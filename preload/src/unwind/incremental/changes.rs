@@ -46,9 +46,15 @@ impl Key {
         (self.0 >> (64 - INDEX_BITS)) as usize
     }
 
+    /// Not 0.
+    #[inline(always)]
+    fn tag(self) -> u16 {
+        (self.0 >> (48 - INDEX_BITS)) as u16 | 1
+    }
+
     /// A multiple of 4.
     #[inline(always)]
-    fn tag(self) -> u32 {
+    fn long_tag(self) -> u32 {
         (self.0 >> (32 - INDEX_BITS)) as u32 & !3
     }
 }
@@ -57,9 +63,12 @@ impl Key {
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Tags {
-    /// The tag of the one that is kept, if it has not been forgotten.
-    kept: u32,
-    /// Of the one that was met last without being kept, plus how often that was in a row, 3 at most.
+    /// The tag of the one that is kept, if it has not been forgotten; 0 as long as there was none.
+    kept: u16,
+    /// Which of [`Changes::changes`] that is.
+    place: u16,
+    /// The long tag of the one that was met last without being kept, plus how often that was in a
+    /// row, 3 at most.
     met: u32,
 }
 
@@ -93,8 +102,11 @@ struct Change {
 pub(super) struct Changes {
     /// 0 until one is learnt.
     generation: u32,
+    /// Places that are given away.
+    places: u32,
     /// Apart from the changes, so that a look at these few lines suffices where none is kept.
     tags: [Tags; COUNT],
+    /// One behind the other, so that few of them take few pages.
     changes: [Change; COUNT],
 }
 
@@ -114,10 +126,9 @@ impl Changes {
     #[inline(always)]
     fn find(&self, key: Key) -> Option<&Change> {
         let Changes { tags, changes, .. } = self;
-        // SAFETY: both have COUNT entries, and an index is below that.
-        let (tags, change) =
-            unsafe { (tags.get_unchecked(key.index()), changes.get_unchecked(key.index())) };
-        (tags.kept == key.tag()).then_some(change)
+        // SAFETY: an index is below COUNT.
+        let tags = unsafe { tags.get_unchecked(key.index()) };
+        if tags.kept == key.tag() { changes.get(usize::from(tags.place)) } else { None }
     }
 
     /// Whether a change, which is not kept, has been met often enough: it may never come again, and
@@ -126,12 +137,12 @@ impl Changes {
     pub(super) fn is_met_often(&mut self, key: Key) -> bool {
         // SAFETY: as in `find`.
         let tags = unsafe { self.tags.get_unchecked_mut(key.index()) };
-        let times = match tags.met ^ key.tag() {
+        let times = match tags.met ^ key.long_tag() {
             before @ 0..3 => before + 1,
             3 => 3,
             _ => 1,
         };
-        tags.met = key.tag() | times;
+        tags.met = key.long_tag() | times;
         times == 3
     }
 }
@@ -221,7 +232,12 @@ impl LastStack {
         }
         let generation = changes.generation.max(1);
         changes.generation = generation;
-        let change = changes.changes.get_mut(key.index())?;
+        let tags = changes.tags.get_mut(key.index())?;
+        if tags.kept == 0 {
+            tags.place = changes.places as u16;
+            changes.places += 1;
+        }
+        let change = changes.changes.get_mut(usize::from(tags.place))?;
         change.generation = 0;
         // A signal handler that ends this by a jump leaves none behind.
         compiler_fence(Ordering::SeqCst);
@@ -237,7 +253,7 @@ impl LastStack {
         change.top = top;
         compiler_fence(Ordering::SeqCst);
         change.generation = generation;
-        changes.tags.get_mut(key.index())?.kept = key.tag();
+        tags.kept = key.tag();
         Some(())
     }
 }

@@ -80,8 +80,7 @@ impl Changing {
 
     /// Makes what is known by one key known by another.
     fn swap(&mut self, a: Key, b: Key) {
-        let Changes { tags, changes, .. } = &mut self.last.changes;
-        changes.swap(a.index(), b.index());
+        let tags = &mut self.last.changes.tags;
         tags.swap(a.index(), b.index());
         for key in [a, b] {
             tags[key.index()].kept = key.tag();
