@@ -11,3 +11,7 @@ extern crate std;
 pub mod compact;
 pub mod tail;
 pub mod text;
+
+/// What the name of a log or trace begins with until it has its first lines; 16 hexadecimal digits
+/// follow. There is no record in it yet.
+pub const UNFINISHED: &str = ".mtr-";

@@ -118,11 +118,19 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
     let Ok(found) = fs::read_dir(folder) else { return };
     for entry in found.flatten() {
         match entry.file_type() {
-            Ok(kind) if kind.is_file() && depth == 0 => files.push(entry.path()),
+            Ok(kind) if kind.is_file() && depth == 0 && !is_unfinished(&entry.file_name()) => {
+                files.push(entry.path());
+            }
             Ok(kind) if kind.is_dir() && depth > 0 => list(&entry.path(), depth - 1, files),
             _ => {}
         }
     }
+}
+
+/// Whether a process that is just starting is about to give this file another name.
+fn is_unfinished(name: &OsStr) -> bool {
+    let id = name.as_bytes().strip_prefix(mtr_format::UNFINISHED.as_bytes());
+    id.is_some_and(|id| id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit))
 }
 
 #[cfg(test)]
@@ -194,5 +202,9 @@ mod tests {
         let found = |asked: &str| Template::new(Path::new(asked), folder.path()).candidates();
         assert_eq!(found("mtr.%p"), [folder.path().join("a.mtrace")]);
         assert_eq!(found("%p/mtr"), [folder.path().join("4711/b.mtrace")]);
+        fs::write(folder.path().join(".mtr-9911ef0acc185177"), "").unwrap();
+        assert_eq!(found("mtr.%p"), [folder.path().join("a.mtrace")], "not one without its name");
+        fs::write(folder.path().join("4711/.mtr-4711"), "").unwrap();
+        assert_eq!(found("%p/mtr").len(), 2, "that is nobody's unfinished one");
     }
 }

@@ -56,8 +56,10 @@ pub fn collect(template: &Template, id: u64, pid: u32, max_size: u64) -> Session
     for path in template.candidates() {
         let Some(head) = head_of(&path).filter(|head| head.session == Some(id)) else { continue };
         let reason = why_not_absorbed(&path, max_size);
+        // A process that outlives the program may remove or rename it at any time.
+        let Ok(found) = fs::metadata(&path) else { continue };
+        let size = found.len();
         session.with_tail.extend(reason.map(|reason| (path.clone(), reason)));
-        let size = fs::metadata(&path).map_or(0, |found| found.len());
         let pid = head.pid.unwrap_or(0);
         traces.push(Trace { path, size, pid, started: head.started.unwrap_or_default() });
     }

@@ -26,7 +26,7 @@ pub(super) fn publish(
     };
     let folder = path.as_bytes().iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     unfinished.push(path.as_bytes().get(..folder).unwrap_or(&[]));
-    unfinished.push(b".mtr-");
+    unfinished.push(mtr_format::UNFINISHED.as_bytes());
     unfinished.push_hex(id, 16);
     if unfinished.is_cut() {
         return Err(libc::ENAMETOOLONG);
