@@ -240,7 +240,7 @@ fn a_path_with_blanks_colons_brackets_and_other_bytes_hides_nothing() {
     let odd = folder.join(name);
     std::fs::create_dir(&odd).unwrap();
     let program = odd.join("t_mtrace");
-    std::fs::copy(build(&folder, &[]), &program).unwrap();
+    copy_program(&build(&folder, &[]), &program);
     let run = Traced::with_log(odd.join("trace.log"), &program).current_dir(&odd).run().succeeded();
     let log = run.log();
     for record in log.live().values() {

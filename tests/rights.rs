@@ -101,7 +101,7 @@ fn a_read_only_file_system_is_named() {
 fn setuid(folder: &Folder) -> Option<(PathBuf, PathBuf)> {
     let plain = compile(folder, "plain", &program("secure.c"), &[]);
     let setuid = folder.join("setuid");
-    fs::copy(&plain, &setuid).unwrap();
+    copy_program(&plain, &setuid);
     let _ = chown(&setuid, Some(NOBODY), None);
     fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
     if run_plain(&setuid, &[]).stdout != b"secure: 1\n" {

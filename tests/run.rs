@@ -23,8 +23,7 @@ fn refuses(folder: &Folder, program: &Path, reason: &str) {
 
 fn script(folder: &Folder, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&path, text);
     path
 }
 
@@ -79,7 +78,7 @@ fn what_cannot_be_traced_is_said_before_anything_runs() {
     }
     // Another user's setuid program: the loader would ignore LD_PRELOAD.
     let setuid = folder.join("setuid");
-    fs::copy(&plain, &setuid).unwrap();
+    copy_program(&plain, &setuid);
     match std::os::unix::fs::chown(&setuid, Some(65534), None) {
         Ok(()) => {
             fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
@@ -88,7 +87,7 @@ fn what_cannot_be_traced_is_said_before_anything_runs() {
         Err(error) => skip("a setuid program", &error.to_string()),
     }
     let secret = folder.join("secret");
-    fs::copy(&plain, &secret).unwrap();
+    copy_program(&plain, &secret);
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o111)).unwrap();
     if fs::File::open(&secret).is_ok() {
         skip("a program without read permission", "this user may read everything");

@@ -68,9 +68,7 @@ fn the_program_is_what_the_shell_in_front_of_it_became() {
     let inner = folder.join("inner");
     let script = |name: &str, line: String| {
         let path = folder.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&path, mode).unwrap();
+        write_script(&path, &format!("#!/bin/sh\n{line}\n"));
         path
     };
     script("inner", format!("exec env A=b {}", leaky.display()));
