@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Once;
 
 /// libmtr.so of this build.
 pub(crate) fn library() -> &'static str {
@@ -29,7 +30,25 @@ pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
         }
     }
     command.stdin(Stdio::null());
+    HEEDED.call_once(heed_signals);
     command
+}
+
+static HEEDED: Once = Once::new();
+
+/// Lets programs get the signals that this process ignores because it runs in the background: those that
+/// are caught have their default action again behind exec.
+fn heed_signals() {
+    extern "C" fn go_on(_: libc::c_int) {}
+    let go_on = go_on as extern "C" fn(_) as libc::sighandler_t;
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: the handler does nothing.
+        unsafe {
+            if libc::signal(signal, go_on) != libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+    }
 }
 
 /// Runs `program` without the library.
