@@ -268,14 +268,14 @@ pub(super) fn lay_over(log: &mut Vec<u8>, tail: &[u8]) -> Result<u64, String> {
     if !size.is_power_of_two() || tail.len() < 4096 + size * count {
         return Err(format!("{count} blocks of {size} bytes in {} bytes", tail.len()));
     }
+    // What lies behind the end of a log that was not written any further does not count.
+    let end = if u64_at(40) == 0 { usize::MAX } else { log.len().max(u64_at(40) as usize) };
     for block in 0..count {
         let number = u64_at(64 + 8 * block);
         if number == u64::MAX {
             continue;
         }
         let position = (number & !(1 << 63)) as usize * size;
-        // What lies behind the end of a log that was not written any further does not count.
-        let end = if u64_at(40) == 0 { usize::MAX } else { u64_at(40) as usize };
         let bytes = &tail[4096 + block * size..][..size.min(end.saturating_sub(position))];
         // Only as far as something stands there: blocks are mostly space.
         let Some(last) = bytes.iter().rposition(|b| *b != 0) else { continue };

@@ -54,7 +54,7 @@ pub fn beside(log: &Path, file: &File, is_running: bool) -> io::Result<Beside> {
             Ok(slots) => beside_trace(file, slots)?,
             Err(error) => return Ok(Beside::Other(error.to_string())),
         },
-        Ok((false, tail)) => match Blocks::read(&tail, &path) {
+        Ok((false, tail)) => match Blocks::read(&tail, &path, file.metadata()?.len()) {
             Ok(blocks) => beside_log(file, blocks)?,
             Err(error) => return Ok(Beside::Other(error.to_string())),
         },

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use mtr_format::tail;
 
+use super::ring;
 use crate::config;
 use crate::global::Scratch;
 use crate::sys::{self, Errno, Fd};
@@ -173,7 +174,7 @@ fn stop(fd: Fd, position: u64, fits: &[u8], reason: Errno, tried: u64) {
         let _ = END.compare_exchange(at, highest_now.min(before), order, otherwise);
     } else if is_lower && highest <= position {
         // A part of a line, or of a chunk, may be there.
-        let _ = sys::truncate(fd, at);
+        cut(fd, at, position);
     }
     if at == position {
         trim_before(fd, at);
@@ -204,8 +205,18 @@ fn trim_file(fd: Fd, end: u64) {
     if let Some(line_end) = part_before(fd, end)
         && END.compare_exchange(end, line_end, order, otherwise).is_ok()
     {
-        let _ = sys::truncate(fd, line_end);
+        cut(fd, line_end, end);
     }
+}
+
+/// Cuts off what the file has behind the end of the log. A line of which a part was written before
+/// `position` is counted first: the block with its rest is given up later, and a kill in between would
+/// hide it.
+fn cut(fd: Fd, end: u64, position: u64) {
+    if end < position {
+        ring::count_cut(position, REASON.load(Ordering::Relaxed) as Errno);
+    }
+    let _ = sys::truncate(fd, end);
 }
 
 /// Where a line begins in the file of which a part stands before a position, nothing of it missing: in a

@@ -28,6 +28,7 @@ use crate::hot::{HOT, WINDOW, single_threaded};
 use crate::{arch, sys};
 
 pub(crate) use closing::finish;
+pub(super) use losses::count_cut;
 
 /// Bytes per block: write(2) costs little more than 0.25 ns per byte from 32 KiB on, the slots in use
 /// stay in the second-level cache, and the tail of a process that is killed stays small.

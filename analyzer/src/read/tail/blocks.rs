@@ -22,12 +22,15 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Reads the tail in `file`, which its process may be writing to.
-    pub(super) fn read(file: &File, path: &Path) -> Result<Blocks, Error> {
+    /// Reads the tail in `file`, which its process may be writing to, and whose log has `log_length` bytes
+    /// in its own file.
+    pub(super) fn read(file: &File, path: &Path, log_length: u64) -> Result<Blocks, Error> {
         let (fields, mut tail) = settled(file, path, |fields| Self::read_by(fields, file, path))?;
         tail.loss = fields.loss;
         if let Some(end) = fields.end {
-            tail.end_at(end);
+            // An end before that of the file was about to be put off when the process died, or what lies
+            // behind it about to be cut off.
+            tail.end_at(end.max(log_length));
         }
         Ok(tail)
     }

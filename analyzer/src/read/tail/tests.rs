@@ -72,6 +72,41 @@ fn absorbing_completes_the_log_and_can_be_done_again() {
     }
 }
 
+/// A log of which the bytes `0..written` are in the file, and its tail with the blocks behind the first,
+/// which states an end.
+fn ended_log(written: usize, end: u64) -> (tempfile::TempDir, PathBuf) {
+    let (folder, log) = cut_log(&TEXT[..written], written);
+    let mut tail = tail_file(0x1234, &[(1, &TEXT[64..128]), (2, &TEXT[128..])]);
+    tail[layout::END..][..8].copy_from_slice(&end.to_le_bytes());
+    fs::write(tail_path(&log), &tail).unwrap();
+    (folder, log)
+}
+
+#[test]
+fn what_the_tail_has_behind_the_end_of_a_log_is_counted_as_lost() {
+    let lost = |log: &Path| read(log, |_| {}).unwrap().damage.lost;
+    let (third, fourth) =
+        (TEXT[..64].len() + 26, TEXT.len() - b"@ ./t:[0x4] - 0x50\n# exit\n".len());
+    let (_folder, log) = ended_log(fourth, fourth as u64);
+    assert_eq!((read_all(&log), lost(&log)), (TEXT[..fourth].to_vec(), 1));
+    let (_folder, log) = ended_log(64, third as u64);
+    assert_eq!((read_all(&log), lost(&log)), (TEXT[..third].to_vec(), 2));
+    // The line of which a part was cut off in front of the first block was counted before.
+    let (_folder, log) = ended_log(42, 42);
+    assert_eq!((read_all(&log), lost(&log)), (TEXT[..42].to_vec(), 3));
+}
+
+#[test]
+fn an_end_inside_of_the_file_is_not_believed() {
+    let (_folder, log) = ended_log(TEXT.len(), 42);
+    let file = OpenOptions::new().write(true).open(&log).unwrap();
+    file.write_all_at(&[0; 64], 64).unwrap(); // the block behind it was written first
+    assert_eq!(read_all(&log), TEXT);
+    // Its end was still to be cut off: the line of which it holds a part counts as lost.
+    let (_folder, log) = ended_log(64, 42);
+    assert_eq!(read(&log, |_| {}).unwrap().damage.lost, 4);
+}
+
 #[test]
 fn a_block_far_behind_the_end_is_reached_without_reading_the_gap() {
     let (_folder, log) = cut_log(TEXT, TEXT.len());

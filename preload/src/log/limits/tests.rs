@@ -1,8 +1,7 @@
 //! A model of how a log ends among threads that write to it, run through all interleavings: three writers
 //! of blocks, or of pieces of one, that follow each other, of which one or two meet a limit or a full disk. The
 //! process may be killed at any time: a block is in the tail until its writer has counted what is lost of it.
-//! (Not so a line that two blocks share: a kill between the cut that takes a part of it out of the file and
-//! the count hides that one. So does one while an end is stated that is about to be raised again.)
+//! (A kill between the two can make a reader count a line that it finds as well.)
 
 mod complaints;
 
@@ -29,6 +28,8 @@ struct Rules {
     trims_only_whole_parts: bool,
     /// What is lost is counted before its block is given up.
     counts_before_giving_up: bool,
+    /// A line of which a part was written with the block before is counted before that is cut off.
+    counts_before_cutting: bool,
 }
 
 const OURS: Rules = Rules {
@@ -40,6 +41,7 @@ const OURS: Rules = Rules {
     keeps_front: true,
     trims_only_whole_parts: true,
     counts_before_giving_up: true,
+    counts_before_cutting: true,
 };
 
 /// What a writer meets.
@@ -97,11 +99,13 @@ enum Step {
     Lower,
     LookAgain,
     Raise,
+    CountCut,
     Cut,
     // trim_before
     BeforeHighest,
     BeforeLine,
     BeforeEnd,
+    BeforeCount,
     BeforeFile,
     Failed,
     // lose
@@ -300,7 +304,7 @@ impl Case {
                     me.highest = now.min(most);
                     Step::Raise
                 } else if is_lower && me.highest <= position {
-                    Step::Cut
+                    Step::CountCut
                 } else {
                     self.behind_stop(&me, position, after)
                 }
@@ -310,6 +314,12 @@ impl Case {
                     next.end = me.highest;
                 }
                 self.behind_stop(&me, position, after)
+            }
+            step @ (Step::CountCut | Step::BeforeCount) => {
+                if me.at < position && rules.counts_before_cutting {
+                    self.count_cut(&mut next, position);
+                }
+                if step == Step::CountCut { Step::Cut } else { Step::BeforeFile }
             }
             Step::Cut => {
                 cut(&mut next, me.at);
@@ -326,7 +336,7 @@ impl Case {
             },
             Step::BeforeEnd if state.end == position => {
                 next.end = me.at;
-                Step::BeforeFile
+                Step::BeforeCount
             }
             Step::BeforeEnd => after(me.then),
             Step::BeforeFile => {
@@ -376,6 +386,16 @@ impl Case {
             let is_counted = (self.log.is_compact || !is_there) && to > self.log.front;
             next.counted[usize::from(line) - 1] |= is_counted;
             begin = to;
+        }
+    }
+
+    /// Counts the line that goes on in the block at `position`.
+    fn count_cut(&self, next: &mut State, position: u8) {
+        let is_block = position.is_multiple_of(BLOCKS.block);
+        if !self.log.is_compact && is_block && !self.log.line_ends.contains(&position) {
+            let end = self.log.line_ends.iter().copied().find(|end| *end > position);
+            next.counted[usize::from(end.unwrap_or(position)) - 1] = true;
+            next.stated_end = next.end;
         }
     }
 
@@ -454,6 +474,9 @@ fn every_rule_is_needed() {
         let complaints = explore(rules, log, fates).0;
         assert!(complaints.contains("it is gone, and not counted"), "{index}");
     }
+    let rules = Rules { counts_before_cutting: false, ..OURS };
+    let complaints = explore(rules, CROSSING, [Fine, Full(0), Fine]).0;
+    assert!(complaints.contains("a kill hides it"));
     let rules = Rules { keeps_front: false, ..OURS };
     let complaints = explore(rules, WITH_FRONT, [Full(0), Fine, Fine]).0;
     assert!(complaints.contains("the first lines are gone"));

@@ -105,6 +105,18 @@ pub(super) fn lose_part(position: u64, parts: &[&[u8]], from: usize, to: usize, 
     file::state_loss();
 }
 
+/// Counts the line that goes on in a block at `position`, and of which what was written before is about to
+/// be cut off.
+pub(in crate::log) fn count_cut(position: u64, errno: Errno) {
+    let block = position / BLOCK as u64;
+    if position.is_multiple_of(BLOCK as u64)
+        && !IN_COMMENTS.has(block)
+        && !begins_line(&front_of(position))
+    {
+        count_shared(block, errno);
+    }
+}
+
 /// Counts the line that a block shares with the one before it, unless it was counted before. First it is
 /// counted, then that is said: whoever gives its other part up because this is said finds it counted. False:
 /// there is nothing left to count.

@@ -29,7 +29,11 @@ impl Case {
         if self.log.begin > 0 {
             return None;
         }
-        let stated_end = if self.log.is_compact { NONE } else { state.stated_end };
+        // A reader does not believe in an end before that of the file (`Blocks::read`).
+        let stated_end = match self.log.is_compact {
+            true => NONE,
+            false => state.stated_end.max(state.file_len),
+        };
         let is_readable = |unit: u8| {
             let in_tail = state.in_tail[usize::from(unit / self.log.block)] && unit < stated_end;
             state.file[usize::from(unit)] || in_tail
@@ -38,11 +42,10 @@ impl Case {
         let mut begin = 0;
         self.log.line_ends.iter().find_map(|end| {
             let is_there = (begin..*end).all(is_readable);
-            let is_shared = begin / self.log.block != (*end - 1) / self.log.block;
             begin = *end;
             let last = usize::from(*end) - 1;
             let is_counted = state.counted[last] || counted_by_reader[last];
-            (!is_there && !is_counted && !is_shared).then_some("a kill hides it")
+            (!is_there && !is_counted).then_some("a kill hides it")
         })
     }
 
