@@ -47,8 +47,7 @@ fn is_said(recorded: &Recorded, all: u64, reason: &str) -> u64 {
     let lost = recorded.accounts_for(all);
     let report = mtr_report([recorded.path()]).without_faults();
     let what = report.description();
-    let mut summary = report.summary();
-    summary.frees += report.frees_apart();
+    let summary = Summary { frees: report.frees_found(), ..report.summary() };
     assert_eq!(summary, recorded.summary(), "{what}");
     assert_eq!(report.events(), all, "{what}");
     assert_eq!((report.lost(), report.unbroken().contains(reason)), (lost, lost > 0), "{what}");

@@ -132,17 +132,20 @@ impl Report {
             + self.noted(&["records are missing", "record is missing"])
     }
 
-    /// Events that it counts, frees of what it does not know, and those that it says are missing.
+    /// Records that it has found, and those that it says are missing.
     #[track_caller]
     pub(crate) fn events(&self) -> u64 {
-        let Summary { allocations, frees, .. } = self.summary();
-        allocations + frees + self.frees_apart() + self.lost()
+        self.summary().allocations + self.frees_found() + self.lost()
     }
 
-    /// Frees that it does not count among those of the summary: what they free is among what was lost.
-    pub(crate) fn frees_apart(&self) -> u64 {
-        self.noted(&["freed whose allocations the trace does not show"])
-            + self.noted(&["was freed again;", "were freed again;"])
+    /// Frees that it has found: those of its summary without what it takes for freed because of what
+    /// follows, and those of what is among what was lost.
+    #[track_caller]
+    pub(crate) fn frees_found(&self) -> u64 {
+        let apart = self.noted(&["freed whose allocations the trace does not show"])
+            + self.noted(&["was freed again;", "were freed again;"]);
+        let lost = self.noted(&["was allocated again;", "were allocated again;"]);
+        self.summary().frees - lost + apart
     }
 
     /// Lines that speak of faults of the program or of the trace.

@@ -98,6 +98,12 @@ pub(super) fn of(
             counted(again, "address was freed", "addresses were freed"),
         ));
     }
+    if totals.implied_frees > 0 && blind == Blind::Lost {
+        notes.push(format!(
+            "{} again; the frees in between may be among what was lost.",
+            counted(totals.implied_frees, "address was allocated", "addresses were allocated"),
+        ));
+    }
     if totals.late_frees > 0 {
         notes.push(format!(
             "{} behind the reuse of the block, as glibc writes them when threads race; they were \

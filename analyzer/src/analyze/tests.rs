@@ -162,6 +162,15 @@ fn a_double_free_that_lost_records_can_explain_is_no_fault() {
 }
 
 #[test]
+fn a_block_whose_free_was_lost_is_said_to_be_taken_for_freed() {
+    let twice = "# mtr log 1\n+ 0x10 0x10\n+ 0x10 0x20\n";
+    let lossy = profile_of(&format!("{twice}# lost 1 28\n"), unresolved);
+    let said = "1 address was allocated again; the frees in between may be among what was lost.";
+    assert_eq!((lossy.totals.frees, lossy.totals.live_bytes), (1, 0x20));
+    assert!(lossy.notes.iter().any(|note| note == said), "{:?}", lossy.notes);
+}
+
+#[test]
 fn what_is_missing_makes_a_trace_incomplete() {
     for text in ["hello\n+ 0x10 0x10\n", "+ 0x10 0x1", "# mtr log 1\n# lost 3 28\n"] {
         let profile = profile_of(text, unresolved);

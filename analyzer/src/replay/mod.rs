@@ -163,6 +163,7 @@ impl Replay {
         if self.faults.is_owed(ptr, line) {
             // The free that should have stood before the reuse. The reuse stays live.
             self.totals.late_frees += 1;
+            self.totals.implied_frees -= 1;
             return None;
         }
         let Some(block) = self.live.remove(ptr) else {
@@ -194,6 +195,7 @@ impl Replay {
     #[cold]
     fn duplicate(&mut self, ptr: u64, old: Block, new: Block, line: u64) {
         self.totals.frees += 1;
+        self.totals.implied_frees += 1;
         self.sites.end(&old, &self.peak);
         self.peak.lower(old.size);
         if !self.live.take_announced(ptr) {

@@ -20,6 +20,9 @@ pub struct Totals {
     pub inherited_frees: u64,
     /// Frees that stood behind the reuse of their block, as in glibc's logs of several threads.
     pub late_frees: u64,
+    /// Frees that the trace does not show, of blocks whose addresses it shows allocated again. They are
+    /// among `frees`.
+    pub implied_frees: u64,
     /// Blocks live at the end.
     pub live_blocks: u64,
     /// Requested bytes live at the end.
@@ -40,6 +43,7 @@ impl Totals {
         add(&mut self.unknown_frees, other.unknown_frees);
         add(&mut self.inherited_frees, other.inherited_frees);
         add(&mut self.late_frees, other.late_frees);
+        add(&mut self.implied_frees, other.implied_frees);
         add(&mut self.live_blocks, other.live_blocks);
         add(&mut self.live_bytes, other.live_bytes);
         // Pages that they share would count twice.
