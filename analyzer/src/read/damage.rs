@@ -64,7 +64,7 @@ pub struct Damage {
 impl Damage {
     /// Whether something is missing.
     pub fn is_some(&self) -> bool {
-        self.cut || self.chunk_cut || self.hides_records()
+        self.cut || self.hides_records()
     }
 
     /// Whether there were records that nobody can see.
@@ -79,7 +79,8 @@ impl Damage {
     /// Whether something is missing of which nobody knows how many records it had, so that what comes
     /// behind it refers to what nobody can see.
     pub fn has_gaps(&self) -> bool {
-        self.missing + self.damaged + self.holes > 0 || self.short.is_some()
+        // Behind a chunk that was cut there may have been others of the same time.
+        self.missing + self.damaged + self.holes > 0 || self.chunk_cut || self.short.is_some()
     }
 
     /// Whether so many records could be missing, at any place of the trace.

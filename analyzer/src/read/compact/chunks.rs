@@ -228,7 +228,7 @@ impl Chunks {
         let (moment, expected, reading) = (tail.moment, tail.begun(), tail.reading);
         let slots = tail.into_chunks();
         let mut places = Vec::new();
-        let (mut damaged, mut closed) = (Vec::new(), None);
+        let (mut damaged, mut closed, mut unstated) = (Vec::new(), None, 0);
         let mut add = |at, header: Header, length, is_in_slot| {
             let Header { stream, number, stamp, time, .. } = header;
             let is_cut = length < header.length;
@@ -243,6 +243,9 @@ impl Chunks {
         let strange = walk(&bytes, id, |at, header, records, found| {
             if is_front(&header) {
                 let stated = stated(&header, records);
+                // The sum of a chunk does not count what is overwritten.
+                let says_nothing = header.stated.length > 0 && stated.is_none();
+                unstated = u64::from(says_nothing && found == Found::Whole);
                 closed =
                     closed.into_iter().chain(stated).max_by_key(|closed: &Closed| closed.bytes);
             }
@@ -265,12 +268,14 @@ impl Chunks {
             (stream, number, Reverse((length, is_in_slot, at)))
         });
         places.dedup_by_key(|place| (place.stream, place.number));
-        let mut loss = Loss { damaged: strange.stretches, bytes: strange.bytes, ..Loss::default() };
-        loss.is_cut = strange.is_cut;
+        let mut loss = Loss { bytes: strange.bytes, is_cut: strange.is_cut, ..Loss::default() };
+        loss.damaged = strange.stretches + unstated;
         for (header, bytes, front) in damaged {
             let key = (header.stream, header.number);
-            // One that a process was writing when it died is in its tail.
-            if places.binary_search_by_key(&key, |place| (place.stream, place.number)).is_err() {
+            let same = places.binary_search_by_key(&key, |place| (place.stream, place.number));
+            // One that a process was writing when it died is in its tail. One with another stamp had
+            // another key before it was damaged.
+            if !same.is_ok_and(|same| places[same].stamp == header.stamp) {
                 loss.damaged += 1;
                 loss.bytes += bytes;
                 loss.front.extend(front);
