@@ -250,6 +250,19 @@ fn a_path_with_blanks_colons_brackets_and_other_bytes_hides_nothing() {
 }
 
 #[test]
+fn a_program_without_debug_information_is_said_to_have_none() {
+    let folder = Folder::new("classic-bare");
+    let says_so = |flag: &str| {
+        let report = mtr_report([&Traced::new(&folder, build(&folder, &[flag])).run().path]);
+        let function = report.text.contains("main at ");
+        (function, report.unbroken().contains("No debug information in t_mtrace, so lines"))
+    };
+    assert_eq!(says_so("-g0"), (true, true));
+    assert_eq!(says_so("-s"), (false, true));
+    assert_eq!(says_so("-g1"), (true, false));
+}
+
+#[test]
 fn the_relative_addresses_of_newer_glibc_give_the_same_report() {
     let folder = Folder::new("classic-relative");
     let program = build(&folder, &[]);

@@ -99,6 +99,7 @@ fn profile(
     let damage = &log.damage;
     let mut sites = sites::grouped(&outcome, &places);
     let suppressed = suppressions::mark(&mut sites, &places);
+    notes.extend(notes::without_debug_info(&sites, &resolved.without_debug_info));
     Profile {
         trace: trace.to_path_buf(),
         program: log.header.program.clone().or_else(|| programs.first().cloned()),

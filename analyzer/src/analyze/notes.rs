@@ -1,14 +1,17 @@
 //! What the reader of a report has to know about its trace.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::ExitStatus;
+
+use hashbrown::HashSet;
 
 use super::Blind;
 use super::faults::{Verdict, double_frees};
 use super::missing;
 use crate::output::number::{counted, thousands};
 use crate::output::signal::signal;
-use crate::profile::Ending;
+use crate::profile::{Ending, Site, is_runtime_module};
 use crate::read::{Link, Log};
 use crate::replay::Outcome;
 
@@ -202,6 +205,36 @@ fn no_records(log: &Log, ending: Ending) -> String {
     )
 }
 
+/// That blocks in use have no lines because the modules that allocated them have none.
+pub(super) fn without_debug_info(sites: &[Site], modules: &HashSet<PathBuf>) -> Option<String> {
+    /// Modules that are named.
+    const NAMED: usize = 3;
+    let mut names: Vec<String> = Vec::new();
+    let is_found = |site: &&Site| site.stacks.iter().any(|s| s.live.blocks > 0 && !s.is_suppressed);
+    let of_sites =
+        sites.iter().filter(is_found).filter_map(|site| site.location.place.module.as_ref());
+    for module in of_sites.filter(|module| modules.contains(*module) && !is_runtime_module(module))
+    {
+        let name = module.file_name().unwrap_or(module.as_os_str()).to_string_lossy();
+        if !names.iter().any(|known| *known == name) {
+            names.push(name.into_owned());
+        }
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let more = match names.len() {
+        ..=NAMED => String::new(),
+        count => format!(" and {} more", count - NAMED),
+    };
+    names.truncate(NAMED);
+    Some(format!(
+        "No debug information in {}{more}, so lines are unknown there: compile with -g, or install \
+         debug symbols.",
+        names.join(", ")
+    ))
+}
+
 /// What came or went past the library.
 fn bypasses(verdict: &Verdict, notes: &mut Vec<String>) {
     const WHOSE: &str = "memory of code whose malloc or free is not the program's (RTLD_DEEPBIND, \
@@ -231,4 +264,33 @@ fn bypasses(verdict: &Verdict, notes: &mut Vec<String>) {
 fn inherited(frees: u64) -> String {
     let were = if frees == 1 { "was" } else { "were" };
     format!("{} inherited from the parent process {were} freed.", counted(frees, "block", "blocks"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Amount, Location, Place, SiteStack};
+
+    #[test]
+    fn only_modules_of_blocks_that_are_shown_are_said_to_have_no_lines() {
+        let site = |module: &str, blocks, is_suppressed| {
+            let live = Amount { bytes: blocks, blocks };
+            let place = Place { module: Some(module.into()), ..Place::default() };
+            let location = Location { place, stated: String::new(), stack: None };
+            let stacks = vec![SiteStack { live, is_suppressed, ..SiteStack::default() }];
+            Site { location, stacks, ..Site::default() }
+        };
+        let of = |sites: &[Site], modules: &[&str]| {
+            without_debug_info(sites, &modules.iter().map(PathBuf::from).collect())
+        };
+        let hidden =
+            [site("/freed", 0, false), site("/kept", 1, true), site("/lib/libc.so.6", 1, false)];
+        assert_eq!(of(&hidden, &["/freed", "/kept", "/lib/libc.so.6"]), None);
+        let shown =
+            ["/b/t", "/a", "/lines", "/b/t", "/c", "/d"].map(|module| site(module, 1, false));
+        let note = of(&shown, &["/a", "/b/t"]).unwrap();
+        assert!(note.starts_with("No debug information in t, a, so lines"), "{note}");
+        let note = of(&shown, &["/a", "/b/t", "/c", "/d"]).unwrap();
+        assert!(note.starts_with("No debug information in t, a, c and 1 more, so"), "{note}");
+    }
 }

@@ -7,7 +7,7 @@ use super::Frame;
 use super::address::{ReturnAddress, Svma};
 use super::debug_file::{self, DebugFile};
 use super::demangle::demangle;
-use super::object_file::{FileBytes, ObjectFile};
+use super::object_file::{FileBytes, ObjectFile, has_dwarf};
 use super::symbols::SymbolTable;
 use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
 use addr2line::{Context, LookupContinuation, LookupResult, SplitDwarfLoad};
@@ -29,14 +29,22 @@ struct Bytes {
     sections: Arena<Vec<u8>>,
 }
 
-/// The frames at each address, innermost first; none where nothing is known.
+/// What a file says of its addresses.
+pub(super) struct Frames {
+    /// The frames at each address, innermost first; none where nothing is known.
+    pub(super) frames: Vec<Vec<Frame>>,
+    /// It or its debug file has DWARF.
+    pub(super) has_debug_info: bool,
+}
+
+/// The frames at each address.
 ///
 /// Addresses should be sorted and distinct: neighbours share a unit.
 pub(super) fn frames(
     object: &ObjectFile,
     addresses: &[ReturnAddress],
     notes: &mut Vec<String>,
-) -> Vec<Vec<Frame>> {
+) -> Frames {
     let debug = match object.parsed() {
         Some(parsed) if !object.has_dwarf() => debug_file::find(&object.path, &parsed, notes),
         _ => None,
@@ -45,7 +53,10 @@ pub(super) fn frames(
     let lookup = Lookup::new(object, debug.as_ref(), &bytes, notes);
     let frames = addresses.iter().map(|&address| lookup.frames(address.for_lookup())).collect();
     lookup.report(notes);
-    frames
+    let of_debug_file = debug.as_ref().and_then(|file| object::File::parse(&*file.bytes).ok());
+    let has_debug_info =
+        object.has_dwarf() || of_debug_file.is_some_and(|parsed| has_dwarf(&parsed));
+    Frames { frames, has_debug_info }
 }
 
 /// All that knows something about the addresses of one file.

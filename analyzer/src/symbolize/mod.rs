@@ -48,6 +48,8 @@ pub struct Resolved {
     /// The imported symbols that are called at the sites of [`Options::call_targets`], where the
     /// instruction says.
     pub call_targets: HashMap<SiteId, String>,
+    /// Modules whose files are known and have no debug information, neither in themselves nor beside them.
+    pub without_debug_info: HashSet<PathBuf>,
     /// One of [`Options::deletes_in`] has an operator delete of its own, or may have.
     pub may_define_delete: bool,
 }

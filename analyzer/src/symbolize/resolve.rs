@@ -27,6 +27,7 @@ pub fn resolve(sites: &CallSites, options: &Options) -> Resolved {
         notes,
         places: vec![unresolved; sites.sites.len()],
         lookups: HashMap::new(),
+        without_debug_info: HashSet::new(),
     };
     work.place_by_module_map();
     work.place_by_name();
@@ -38,7 +39,13 @@ pub fn resolve(sites: &CallSites, options: &Options) -> Resolved {
 
     let mut seen = HashSet::new();
     work.notes.retain(|note| seen.insert(note.clone()));
-    Resolved { places: work.places, notes: work.notes, call_targets, may_define_delete }
+    Resolved {
+        places: work.places,
+        notes: work.notes,
+        call_targets,
+        without_debug_info: work.without_debug_info,
+        may_define_delete,
+    }
 }
 
 /// What is known so far.
@@ -49,6 +56,8 @@ struct Work<'a> {
     places: Vec<Place>,
     /// The addresses to look up in each file, and for which site.
     lookups: HashMap<FileId, Vec<(ReturnAddress, usize)>>,
+    /// Modules whose files have none.
+    without_debug_info: HashSet<PathBuf>,
 }
 
 impl<'a> Work<'a> {
@@ -271,16 +280,22 @@ impl<'a> Work<'a> {
             lookups.sort_unstable();
             let mut addresses: Vec<ReturnAddress> = lookups.iter().map(|lookup| lookup.0).collect();
             addresses.dedup();
-            let frames = dwarf::frames(self.files.get(file), &addresses, &mut self.notes);
+            let found = dwarf::frames(self.files.get(file), &addresses, &mut self.notes);
             let object = self.files.get(file);
             let is_known = object.machine == object::Architecture::X86_64;
             for (address, site) in lookups {
+                if !found.has_debug_info
+                    && let Some(module) = &self.places[site].module
+                    && !self.without_debug_info.contains(module)
+                {
+                    self.without_debug_info.insert(module.clone());
+                }
                 self.places[site].ends_signal =
                     is_known && x86_64::ends_signal(object.code_from(address.0));
                 if let Ok(index) = addresses.binary_search(&address)
-                    && !frames[index].is_empty()
+                    && !found.frames[index].is_empty()
                 {
-                    self.places[site].frames = frames[index].clone();
+                    self.places[site].frames = found.frames[index].clone();
                 }
             }
         }
