@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mtr_format::text::decode::{Line, Op};
+use mtr_format::text::decode::{Line, Op, begins_line};
 use mtr_format::text::meta::Meta;
 
 use super::damage::{BadLine, Damage};
@@ -91,7 +91,10 @@ pub fn read_lines<E: From<Error>>(
         let parsed = match gap {
             // Nobody knows how much of it is missing.
             _ if !complete => {
-                log.damage.cut = true;
+                // Of a line that its process was storing when it died the beginning is not there yet.
+                let is_cut = !gap.seen || begins_line(bytes);
+                log.damage.cut |= is_cut;
+                log.damage.torn += u64::from(!is_cut && !is_hole);
                 is_line = false;
                 Line::Blank
             }

@@ -120,6 +120,16 @@ fn what_a_killed_process_left_unfinished_is_told_from_damage() {
 }
 
 #[test]
+fn a_last_line_without_its_beginning_was_being_stored_and_not_cut() {
+    let of = |rest: &str| {
+        let (log, _) = read_text(format!("+ 0x10 0x20\n\0\0\0\0\0\0\0\0{rest}").as_bytes(), 7);
+        (log.records, log.damage.torn, log.damage.cut)
+    };
+    assert_eq!(of("x:[0x1] + 0x9"), (1, 1, false));
+    assert_eq!(of("@ ./x:[0x1] + 0x9"), (1, 0, true));
+}
+
+#[test]
 fn the_call_site_of_an_unfinished_realloc_is_known_by_what_is_left_of_it() {
     let with = |addresses: &str, name: &str, place: &str| {
         let head = format!(
