@@ -167,3 +167,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_trace_without_its_first_chunk_is_incomplete() {
+    let (mut bytes, nothing) = trace_of(&[(2, 0, 1), (1, 0, 1)], 390);
+    bytes[..nothing[1].end].fill(0);
+    assert!(profile_of_chunks(&chunks_of(bytes)).unwrap().incomplete);
+}

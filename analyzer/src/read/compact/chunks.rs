@@ -295,6 +295,11 @@ impl Chunks {
             begun.saturating_sub(last.map_or(0, |last| u64::from(last.number) + 1))
         });
         chunks.loss.missing += behind.sum::<u64>();
+        // A stream that is not there at all has no gap; of this one it is known that it has begun.
+        let has_front = chunks.places.first().is_some_and(|first| first.stream == 0);
+        if !has_front && chunks.loss.front.is_empty() && chunks.loss.missing == 0 {
+            chunks.loss.missing = 1;
+        }
         Ok(Chunks { readings, ..chunks })
     }
 
