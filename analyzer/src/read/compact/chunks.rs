@@ -228,7 +228,7 @@ impl Chunks {
         let (moment, expected, reading) = (tail.moment, tail.begun(), tail.reading);
         let slots = tail.into_chunks();
         let mut places = Vec::new();
-        let (mut damaged, mut closed, mut unstated) = (Vec::new(), None, 0);
+        let (mut damaged, mut closed, mut has_lines) = (Vec::new(), None, false);
         let mut add = |at, header: Header, length, is_in_slot| {
             let Header { stream, number, stamp, time, .. } = header;
             let is_cut = length < header.length;
@@ -243,9 +243,7 @@ impl Chunks {
         let strange = walk(&bytes, id, |at, header, records, found| {
             if is_front(&header) {
                 let stated = stated(&header, records);
-                // The sum of a chunk does not count what is overwritten.
-                let says_nothing = header.stated.length > 0 && stated.is_none();
-                unstated = u64::from(says_nothing && found == Found::Whole);
+                has_lines |= header.stated.length > 0 && found == Found::Whole;
                 closed =
                     closed.into_iter().chain(stated).max_by_key(|closed: &Closed| closed.bytes);
             }
@@ -269,7 +267,8 @@ impl Chunks {
         });
         places.dedup_by_key(|place| (place.stream, place.number));
         let mut loss = Loss { bytes: strange.bytes, is_cut: strange.is_cut, ..Loss::default() };
-        loss.damaged = strange.stretches + unstated;
+        // The sum of a chunk does not count the lines that are overwritten.
+        loss.damaged = strange.stretches + u64::from(has_lines && closed.is_none());
         for (header, bytes, front) in damaged {
             let key = (header.stream, header.number);
             let same = places.binary_search_by_key(&key, |place| (place.stream, place.number));

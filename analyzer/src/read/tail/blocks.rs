@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use mtr_format::tail as layout;
+use mtr_format::text::decode::begins_line;
 
 use super::{Fields, Loss, damaged, settled, u64_at};
 use crate::error::Error;
@@ -145,9 +146,4 @@ impl Blocks {
             }
         }
     }
-}
-
-/// Whether what a block begins with reads like a line, and not like the end of one.
-fn begins_line(block: &[u8]) -> bool {
-    matches!(block, [b'@' | b'#' | b'=' | b'+' | b'-' | b'<' | b'>' | b'!', b' ', ..])
 }
